@@ -1,0 +1,421 @@
+//! The executor: one queue, one consumer at a time, runs that end.
+//!
+//! In reading order: [`queue`], the way in; [`lanes`], what a run has taken; [`live`], who is still here;
+//! this file, the run; [`spawn`] and [`close`], the two ends of a task's life.
+#![expect(unsafe_code, reason = "the consumer's state belongs to whoever claimed the queue")]
+
+use core::{fmt, mem, num::NonZeroU32, ptr::NonNull, task::Waker, time::Duration};
+
+use self::{
+    counters::Counters,
+    lanes::Lanes,
+    live::Live,
+    queue::{Pushed, Queue},
+};
+use crate::{
+    atomics::{Owned, const_fn},
+    platform::{Platform, Ring},
+    task::{Header, Link, Links, Task},
+    time::Instant,
+};
+
+pub(crate) mod close;
+mod counters;
+pub(crate) mod lanes;
+pub(crate) mod live;
+pub(crate) mod queue;
+pub(crate) mod spawn;
+
+pub use counters::Stats;
+
+/// The queue is looked at again after so many polls, however many tasks are waiting: a control task that is
+/// woken in the middle of a long run waits for no more.
+const LOOK_AGAIN: u32 = 16;
+
+/// How long a run may last: whatever is reached first ends it, after the poll that reached it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Polls a run.
+    pub polls: NonZeroU32,
+    /// Time a run.
+    pub time: Duration,
+}
+
+impl Budget {
+    /// 64 polls or 50 µs: half of what a DPC should take.
+    pub const DEFAULT: Self = Self::new(64, Duration::from_micros(50));
+
+    /// So many polls (at least one) or so much time.
+    #[must_use]
+    pub const fn new(polls: u32, time: Duration) -> Self {
+        let polls = match NonZeroU32::new(polls) {
+            Some(polls) => polls,
+            None => NonZeroU32::MIN,
+        };
+        Self { polls, time }
+    }
+
+    const fn limits(self) -> Limits {
+        let polls = self.polls.get();
+        Limits {
+            polls,
+            nanos: Instant::START.after(self.time).as_nanos(),
+            first_look: if polls < LOOK_AGAIN { polls } else { LOOK_AGAIN },
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What one run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Turns: tasks that were polled, dropped because they were cancelled, or found to be gone.
+    pub polls: u32,
+    /// Why the run ended.
+    pub end: End,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing was left to do. The next wake rings.
+    Parked,
+    /// The budget of polls was used up. A doorbell has been rung.
+    Polls,
+    /// The budget of time was used up. A doorbell has been rung.
+    Time,
+    /// The executor was closing and its last task is gone. It will not run again.
+    Closed,
+}
+
+/// An executor and the platform that runs it.
+///
+/// It is reached through `&'static` references only. One in memory that a device owns is made `'static` by
+/// its owner, who promises, before the memory is given back, that
+/// 1. the executor was [closed](Self::close) and [silenced](crate::Closed::silence);
+/// 2. no waker, [`TaskRef`](crate::TaskRef) or handle of any of its tasks is left;
+/// 3. no call of its methods, or of theirs, is in progress.
+#[repr(C)]
+pub struct Executor<P> {
+    /// First, so that a pointer to it is one to the executor.
+    core: Core,
+    platform: P,
+    limits: Limits,
+}
+
+/// A budget, as a run needs it.
+struct Limits {
+    polls: u32,
+    nanos: u64,
+    /// The first number of polls at which the queue and the budget are looked at.
+    first_look: u32,
+}
+
+/// What does not depend on the platform: all that a task knows of its executor.
+pub(crate) struct Core {
+    pub(crate) queue: Queue,
+    pub(crate) live: Live,
+    /// Pushes a task and rings if that is needed, on the platform's terms.
+    pub(crate) enqueue: unsafe fn(NonNull<Self>, Task),
+    /// Cancels everything, once, when the executor is being closed.
+    pub(crate) janitor: Header,
+    consumer: Owned<Consumer>,
+    counters: Counters,
+}
+
+/// What belongs to the run.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    lanes: Lanes,
+    /// All tasks that have begun, newest first.
+    tasks: Option<Task>,
+    /// The latest reading of the clock.
+    now: Instant,
+    /// Runs in a row that left work behind.
+    overruns: u32,
+    /// Who waits for the close, once that is certain to happen.
+    closer: Option<Waker>,
+}
+
+impl<P: Platform> Executor<P> {
+    const_fn! {
+        /// An executor without tasks, for a `static` or a device's memory.
+        #[must_use]
+        pub fn new(platform: P, budget: Budget) -> Self {
+            Self {
+                core: Core {
+                    queue: Queue::new(),
+                    live: Live::new(),
+                    enqueue: Self::enqueue,
+                    janitor: Header::resident(&close::SWEEP),
+                    consumer: Owned::new(Consumer {
+                        lanes: Lanes::new(),
+                        tasks: None,
+                        now: Instant::START,
+                        overruns: 0,
+                        closer: None,
+                    }),
+                    counters: Counters::new(),
+                },
+                platform,
+                limits: budget.limits(),
+            }
+        }
+    }
+
+    /// The platform.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// What the runs so far have done. Callable at any level; the numbers may be of different moments.
+    pub fn stats(&self) -> Stats {
+        self.core.counters.read()
+    }
+
+    /// How many tasks hold a slot: those that have not ended, and those whose output nobody has taken. What
+    /// the others did is seen by the caller.
+    pub fn live(&self) -> u32 {
+        self.core.live.count()
+    }
+
+    /// Becomes the consumer, if nobody is, and polls what is ready until nothing is or the budget is used up.
+    ///
+    /// None if there is a consumer already (it will find what the caller has just queued), if the executor
+    /// is closed, or if the platform does not let this thread poll. With nothing to do it is harmless.
+    ///
+    /// This is the answer to a doorbell. Whoever is at the right level and about to make something ready saves
+    /// the doorbell with [`try_run_with`](Self::try_run_with).
+    #[inline]
+    pub fn try_run(&'static self, level: &mut P::Level) -> Option<Run> {
+        self.try_run_with(level, |_| ()).1
+    }
+
+    /// Like [`try_run`](Self::try_run), after `first`, whose spawns and wakes do not ring.
+    ///
+    /// The role is taken before `first` begins, so that whatever it makes ready is found by this run. If
+    /// somebody else has the role, `first` is called all the same, and rings if that one has parked meanwhile.
+    pub fn try_run_with<R>(
+        &'static self,
+        level: &mut P::Level,
+        first: impl FnOnce(&mut P::Level) -> R,
+    ) -> (R, Option<Run>) {
+        let claimed = if self.platform.may_run() { self.core.queue.claim() } else { None };
+        let result = first(level);
+        (result, claimed.map(|newest| self.consume(newest)))
+    }
+
+    /// The run, from the claim of the queue to the moment at which somebody else may claim it.
+    #[inline]
+    fn consume(&'static self, mut newest: Link) -> Run {
+        // SAFETY: the caller has claimed the queue, which makes this call the consumer.
+        let mut run = unsafe { self.core.consumer.with(|consumer| self.begin(consumer)) };
+        loop {
+            // SAFETY: this call is the consumer until it parks, shuts the queue or hands it back.
+            let spent = unsafe { self.core.consumer.with(|consumer| self.drain(consumer, newest, &mut run)) };
+            if let Some(end) = spent {
+                self.hand_back();
+                return Run { polls: run.polls, end };
+            }
+            if self.core.live.is_over() {
+                if self.shut() {
+                    return Run { polls: run.polls, end: End::Closed };
+                }
+            } else if self.park() {
+                return Run { polls: run.polls, end: End::Parked };
+            }
+            newest = self.core.queue.take();
+        }
+    }
+
+    #[inline]
+    fn begin(&self, consumer: &mut Consumer) -> Progress {
+        let now = self.platform.now();
+        let went_back = now < consumer.now;
+        if !went_back {
+            consumer.now = now;
+        }
+        self.core.counters.count_run(went_back);
+        Progress {
+            polls: 0,
+            look_again: self.limits.first_look,
+            deadline: consumer.now.after_nanos(self.limits.nanos),
+        }
+    }
+
+    /// Gives every task that is ready its turn. Some when the budget is used up before that.
+    #[inline]
+    fn drain(&self, consumer: &mut Consumer, newest: Link, run: &mut Progress) -> Option<End> {
+        // SAFETY: this run has taken it off the queue.
+        unsafe { consumer.lanes.admit(newest) };
+        let before = run.polls;
+        let spent = loop {
+            if run.polls == run.look_again {
+                if self.core.queue.has_more() {
+                    // SAFETY: as above.
+                    unsafe { consumer.lanes.admit(self.core.queue.take()) };
+                }
+                if run.polls == self.limits.polls && !consumer.lanes.is_empty() {
+                    break Some(End::Polls);
+                }
+                run.look_again = self.limits.polls.min(run.polls.saturating_add(LOOK_AGAIN));
+            }
+            if run.polls != 0 && !consumer.lanes.is_empty() && self.platform.past(run.deadline) {
+                break Some(End::Time);
+            }
+            let Some(task) = consumer.lanes.next() else { break None };
+            // A turn that finds nobody counts as well, or stale wakes could make a run endless.
+            run.polls = run.polls.wrapping_add(1);
+            let found = task.state().begin();
+            if found.is_live() {
+                // SAFETY: this is the run, and the task was just taken off its queue.
+                unsafe { task.turn(found.is_cancelled(), consumer) };
+            } else {
+                self.core.counters.count_stale();
+            }
+        };
+        self.core.counters.count_polls(run.polls.wrapping_sub(before));
+        spent
+    }
+
+    /// Ceases to be the consumer with work left, and rings for it. For the consumer.
+    fn hand_back(&'static self) {
+        // SAFETY: the caller is the consumer.
+        let overruns = unsafe {
+            self.core.consumer.with(|consumer| {
+                consumer.overruns = consumer.overruns.saturating_add(1);
+                consumer.overruns
+            })
+        };
+        self.core.counters.count_overrun();
+        self.core.queue.hand_back();
+        self.platform.ring(Ring::Again { overruns });
+    }
+
+    /// Ceases to be the consumer, unless something was pushed meanwhile. For the consumer.
+    #[inline]
+    fn park(&'static self) -> bool {
+        // SAFETY: the caller is the consumer; when it has parked, somebody else may be.
+        let overruns = unsafe { self.core.consumer.with(|consumer| mem::take(&mut consumer.overruns)) };
+        let parked = self.core.queue.park();
+        if !parked {
+            // SAFETY: the caller is still the consumer.
+            unsafe { self.core.consumer.with(|consumer| consumer.overruns = overruns) };
+        }
+        parked
+    }
+
+    /// Closes the queue for ever, unless something was pushed meanwhile. For the consumer.
+    ///
+    /// The executor may be gone as soon as that is done, so the closer's waker is taken out before.
+    #[cold]
+    fn shut(&'static self) -> bool {
+        // SAFETY: the caller is the consumer.
+        let kept = unsafe { self.core.consumer.with(|consumer| consumer.closer.take()) };
+        let closer = kept.or_else(|| self.core.end_janitor());
+        let shut = self.core.queue.shut();
+        if shut {
+            closer.into_iter().for_each(Waker::wake);
+        } else {
+            // SAFETY: the caller is still the consumer.
+            unsafe { self.core.consumer.with(|consumer| consumer.closer = closer) };
+        }
+        shut
+    }
+
+    /// Pushes a task and rings if nobody is on the way.
+    ///
+    /// # Safety
+    ///
+    /// `core` is that of an `Executor<P>`, with provenance over all of it. The caller has set the task's
+    /// `QUEUED`.
+    unsafe fn enqueue(core: NonNull<Core>, task: Task) {
+        // SAFETY: as promised; the executor outlives its tasks' wakers.
+        let executor: &'static Self = unsafe { core.cast().as_ref() };
+        // Between push and doorbell nobody else would ring: the caller must not be preempted there.
+        let _restore = executor.platform.raise();
+        // SAFETY: the caller has set `QUEUED`.
+        if unsafe { executor.core.push(task) } == Pushed::Parked {
+            executor.platform.ring(Ring::Wake);
+        }
+    }
+}
+
+/// What one run has done so far.
+struct Progress {
+    polls: u32,
+    /// At so many polls, the queue and the budget are looked at.
+    look_again: u32,
+    deadline: Instant,
+}
+
+impl Core {
+    /// Pushes a task, or lets go of it if the executor is closed, when there can be nothing left to poll.
+    ///
+    /// # Safety
+    ///
+    /// The caller has set the task's `QUEUED`.
+    #[inline]
+    unsafe fn push(&self, task: Task) -> Pushed {
+        // SAFETY: passed on.
+        let pushed = unsafe { self.queue.push(task) };
+        if pushed == Pushed::Closed {
+            task.state().unmark();
+        }
+        pushed
+    }
+}
+
+impl Consumer {
+    /// Takes a task into the list of those that have begun.
+    pub(crate) fn link(&mut self, task: Task) {
+        // SAFETY: the links of all tasks are the run's, and the consumer is the run's.
+        unsafe { task.header().links.write(Links { previous: None, next: self.tasks }) };
+        if let Some(next) = self.tasks {
+            // SAFETY: as above.
+            unsafe { next.header().links.with(|links| links.previous = Some(task)) };
+        }
+        self.tasks = Some(task);
+    }
+
+    /// Takes a task out of that list.
+    pub(crate) fn unlink(&mut self, task: Task) {
+        // SAFETY: the links of all tasks are the run's, and the consumer is the run's.
+        let Links { previous, next } = unsafe { task.header().links.read() };
+        match previous {
+            // SAFETY: as above.
+            Some(previous) => unsafe { previous.header().links.with(|links| links.next = next) },
+            None => self.tasks = next,
+        }
+        if let Some(next) = next {
+            // SAFETY: as above.
+            unsafe { next.header().links.with(|links| links.previous = previous) };
+        }
+    }
+
+    /// Cancels every task that has begun, the newest first.
+    pub(crate) fn sweep(&mut self) {
+        let mut at = self.tasks;
+        while let Some(task) = at {
+            // SAFETY: the links of all tasks are the run's, and the consumer is the run's.
+            at = unsafe { task.header().links.read() }.next;
+            if !task.state().sweep().is_queued() {
+                // SAFETY: who has set `QUEUED` owns the link.
+                unsafe { task.header().next.write(Link::END) };
+                // SAFETY: the task is this run's, as if it had been pushed and taken.
+                unsafe { self.lanes.admit(task.into()) };
+            }
+        }
+    }
+}
+
+impl<P> fmt::Debug for Executor<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("live", &self.core.live).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! A small async executor for kernels.
+//!
+//! In a driver, a handshake or a ring is a state machine spread over interrupts, DPCs and threads. Here it is
+//! an `async fn`, and what runs it is a queue without a thread: a wake pushes a task and, if nobody is at
+//! work, asks the platform to [`ring`](platform::Platform::ring); what answers the doorbell calls
+//! [`try_run`](Executor::try_run). On Windows that is a DPC; in a crash dump, a loop; in a test, a mock.
+//!
+//! - A wake may come from any CPU at any IRQL. It takes no lock and allocates nothing.
+//! - A run ends: at its budget of polls or time it hands its role back and rings itself.
+//! - Tasks live in [`Pool`]s and [`Table`]s of slots; nothing is allocated after those.
+//! - What may be done at which IRQL is a [type](irql).
+//!
+//! ```
+//! use kexec::{
+//!     Budget, Executor, Pool,
+//!     irql::Dispatch,
+//!     platform::thread::{Thread, passive},
+//!     task_size,
+//! };
+//!
+//! async fn square(_at: &mut Dispatch, side: u64) -> u64 {
+//!     kexec::yield_now().await;
+//!     side * side
+//! }
+//!
+//! static SQUARES: Pool<{ task_size(&square) }, 4> = Pool::new();
+//! static EXECUTOR: Executor<Thread<Dispatch>> = Executor::new(Thread::new(), Budget::DEFAULT);
+//!
+//! EXECUTOR.start().expect("this is the first start");
+//! let handle = EXECUTOR.spawn(&SQUARES, square, 12).expect("the pool has room");
+//! assert_eq!(pollster::block_on(handle), Ok(144));
+//!
+//! let closed = pollster::block_on(EXECUTOR.close().expect("nobody else closes it"));
+//! passive(|passive| closed.silence(passive));
+//! ```
+//!
+//! The modules, in reading order: [`irql`], the tokens; [`platform`], what is asked of a system; `executor`,
+//! the queue and the run; `task`, slots, states and wakers; [`time`]. The crate's README shows how to write a
+//! platform, which test shows which promise, and what each promise costs.
+#![no_std]
+#![deny(unsafe_code)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic in a kernel is a bugcheck"
+)]
+
+#[cfg(any(feature = "std", test, loom))]
+extern crate std;
+
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod atomics;
+mod executor;
+pub mod irql;
+pub mod platform;
+#[cfg(all(doctest, feature = "std"))]
+mod rules;
+mod task;
+pub mod time;
+mod yield_now;
+
+pub use executor::{
+    Budget, End, Executor, Run, Stats,
+    close::{AlreadyClosing, Close, Closed, Rundown},
+    spawn::{SpawnError, request_size, task_size},
+};
+pub use task::{
+    body::Cancelled,
+    handle::JoinHandle,
+    store::{Lane, Pool, Slot, Store, Table, TableError},
+    waker::TaskRef,
+};
+pub use yield_now::{YieldNow, yield_now};
