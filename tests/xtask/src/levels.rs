@@ -1,0 +1,148 @@
+//! The levels of tests, cheapest first: this table is the place to add one.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use crate::{
+    host::{Host, Need},
+    miri, mutants, no_std,
+};
+
+/// One level.
+#[derive(Debug)]
+pub struct Level {
+    /// Its name in the table of results.
+    pub name: &'static str,
+    /// What passing it shows.
+    pub shows: &'static str,
+    /// Whether a CI may go without it.
+    pub duty: Duty,
+    /// What must be installed.
+    pub needs: &'static [Need],
+    /// Runs it.
+    pub run: fn(&Host) -> Result<Outcome>,
+}
+
+/// Whether a CI may go without a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// A CI that cannot run it fails.
+    Mandatory,
+    /// Run where the machine happens to allow it.
+    Opportunistic,
+}
+
+/// What became of a level that did not fail.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It passed; what ran, in a few words.
+    Passed(String),
+    /// It could not be set up; why, and what would help.
+    Skipped(String),
+}
+
+/// Every level, in the order in which they run.
+pub const LEVELS: &[Level] = &[
+    Level {
+        name: "fmt",
+        shows: "the sources are formatted as rustfmt.toml says",
+        duty: Duty::Mandatory,
+        needs: &[Need {
+            what: "rustfmt",
+            packages: &["rustfmt-web"],
+            rustup: Some("rustup component add rustfmt"),
+            present: |host| host.cargo().words("fmt --version").succeeds(),
+        }],
+        run: |host| {
+            host.cargo().words("fmt --all --check").run()?;
+            passed("all packages")
+        },
+    },
+    Level {
+        name: "clippy",
+        shows: "no lint of the workspace fires, in any target, with every feature",
+        duty: Duty::Mandatory,
+        needs: &[Need {
+            what: "clippy",
+            packages: &["rust-web-clippy"],
+            rustup: Some("rustup component add clippy"),
+            present: |host| host.cargo().words("clippy --version").succeeds(),
+        }],
+        run: |host| {
+            host.cargo().words("clippy --workspace --all-targets --all-features -- -D warnings").run()?;
+            passed("all packages and targets")
+        },
+    },
+    Level {
+        name: "no_std",
+        shows: "the portable packages build for a target that has no std, without their features",
+        duty: Duty::Mandatory,
+        needs: &[no_std::TOOLCHAIN],
+        run: no_std::run,
+    },
+    Level {
+        name: "test",
+        shows: "unit, property, conformance, trace, compile-fail, architecture and documentation tests",
+        duty: Duty::Mandatory,
+        needs: &[],
+        run: |host| {
+            let totals = host
+                .cargo()
+                .words("test --workspace --exclude kexec-loom --all-features --no-fail-fast")
+                .run_tests()?;
+            passed(totals)
+        },
+    },
+    Level {
+        name: "doc",
+        shows: "the documentation builds and no link in it is broken, private items included",
+        duty: Duty::Mandatory,
+        needs: &[],
+        run: |host| {
+            host.cargo()
+                .words("doc --workspace --no-deps --document-private-items --all-features")
+                .set("RUSTDOCFLAGS", "-Dwarnings")
+                .run()?;
+            passed("all packages")
+        },
+    },
+    Level {
+        name: "loom",
+        shows: "the models of kexec's concurrency hold in every interleaving of three preemptions at most",
+        duty: Duty::Mandatory,
+        needs: &[],
+        run: |host| {
+            passed(host.cargo().words("test --profile loom --package kexec-loom --no-fail-fast").run_tests()?)
+        },
+    },
+    Level {
+        name: "mutants",
+        shows: "each atomic ordering in kexec is necessary: weaken it and a model fails",
+        duty: Duty::Mandatory,
+        needs: &[],
+        run: |host| mutants::run(host, None)?.outcome(),
+    },
+    Level {
+        name: "miri",
+        shows: "no undefined behaviour in kexec's tests under Stacked Borrows and Tree Borrows",
+        duty: Duty::Opportunistic,
+        needs: &[],
+        run: miri::run,
+    },
+];
+
+/// The outcome of a level that passed.
+#[expect(clippy::unnecessary_wraps, reason = "what the functions of the table return")]
+pub(crate) fn passed(what_ran: impl fmt::Display) -> Result<Outcome> {
+    Ok(Outcome::Passed(what_ran.to_string()))
+}
+
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mandatory => "mandatory",
+            Self::Opportunistic => "opportunistic",
+        })
+    }
+}

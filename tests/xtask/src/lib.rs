@@ -1,0 +1,28 @@
+//! The developer commands of this repository, behind `cargo xtask`.
+//!
+//! A test that someone has to remember is a test that is not run. So one command sets up and runs every
+//! level of tests, from formatting to model checking, and the CI runs that same command and nothing else.
+//!
+//! The modules, in reading order:
+//!
+//! - [`cli`]: what can be asked for;
+//! - [`levels`]: the table of levels, which is the place to add one; [`run`] goes through it;
+//! - [`host`]: the machine: where the repository is, what is installed, how to get the rest;
+//! - [`command`]: one child process, shown before it runs;
+//! - [`no_std`], [`miri`], [`mod@bench`]: the levels and commands that have a choice to make;
+//! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
+//! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
+//! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
+#![forbid(unsafe_code)]
+
+pub mod architecture;
+pub mod bench;
+pub mod cli;
+pub mod command;
+pub mod host;
+pub mod levels;
+pub mod miri;
+pub mod mutants;
+pub mod no_std;
+pub mod run;
+pub mod tokens;

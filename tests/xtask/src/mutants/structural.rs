@@ -1,0 +1,195 @@
+//! Mutants that are more than a weaker ordering: a step left out, a step moved, a bit not tested.
+//!
+//! # Adding one
+//!
+//! Add an entry to [`STRUCTURAL`]. Both texts are *expressions* of the same type, for the injected code is
+//!
+//! ```text
+//! (if mutant is on { replacement } else { original })
+//! ```
+//!
+//! A block is an expression too, so that several statements can be replaced by wrapping them in the
+//! source in a block, or by taking the one call that matters. `original` is looked for token by token:
+//! how the source breaks its lines and what its comments say makes no difference. It must be found
+//! exactly once in its file; give more of the surrounding expression if it is not. An entry that no
+//! longer applies fails the command, so that a change of the source cannot silently retire a mutant.
+//!
+//! Then run `cargo xtask mutants NAME`. If it survives, either a model is missing or the step is not needed.
+
+/// A mutant written by hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Structural {
+    /// Its name in the output, such as `wake-elided`: letters, digits and hyphens.
+    pub name: &'static str,
+    /// The file, from the top of the repository.
+    pub file: &'static str,
+    /// An expression in that file.
+    pub original: &'static str,
+    /// What stands there when the mutant is on.
+    pub replacement: &'static str,
+}
+
+/// The mutants.
+pub const STRUCTURAL: &[Structural] = &[
+    // A redundant wake that only looks: what was written before it may be lost.
+    Structural {
+        name: "wake-elided",
+        file: "kexec/src/task/waker.rs",
+        original: "self.state().wake()",
+        replacement: "{ let seen = self.state().load(); if seen.is_queued() { seen } else { self.state().wake() } }",
+    },
+    // `QUEUED` is cleared after the poll: a wake during the poll is lost.
+    Structural {
+        name: "begun-after-the-poll",
+        file: "kexec/src/executor.rs",
+        original: "task.state().begin()",
+        replacement: "{ let found = task.state().load(); if found.is_live() { unsafe { task.turn(found.is_cancelled(), consumer) }; task.state().begin(); continue; } task.state().begin() }",
+    },
+    // Parking over what was pushed meanwhile.
+    Structural {
+        name: "park-without-looking",
+        file: "kexec/src/executor/queue.rs",
+        original: "self.0.compare_exchange(nobody(ACTIVE), nobody(0), Release, Relaxed).is_ok()",
+        replacement: "{ self.0.store(nobody(0), Release); true }",
+    },
+    // Shutting over what was pushed meanwhile: its `QUEUED` stays set for ever.
+    Structural {
+        name: "shut-without-looking",
+        file: "kexec/src/executor/queue.rs",
+        original: "self.0.compare_exchange(nobody(ACTIVE), nobody(CLOSED), Release, Relaxed).is_ok()",
+        replacement: "{ self.0.store(nobody(CLOSED), Release); true }",
+    },
+    // The push that finds the executor parked does not ring.
+    Structural {
+        name: "ring-when-active",
+        file: "kexec/src/executor/queue.rs",
+        original: "head.is_null()",
+        replacement: "head.addr() == ACTIVE",
+    },
+    // A doorbell that finds a consumer becomes one, too.
+    Structural {
+        name: "second-consumer",
+        file: "kexec/src/executor/queue.rs",
+        original: "flags(head) & ACTIVE != 0",
+        replacement: "false",
+    },
+    // A consumer that seems to be there is believed, on an old reading.
+    Structural {
+        name: "claim-looks-once",
+        file: "kexec/src/executor/queue.rs",
+        original: "flags(head) & ACTIVE != 0",
+        replacement: "{ if flags(head) & ACTIVE != 0 { return None; } false }",
+    },
+    // A stale wake is queued on a closed executor.
+    Structural {
+        name: "push-on-closed",
+        file: "kexec/src/executor/queue.rs",
+        original: "head.addr() == CLOSED",
+        replacement: "false",
+    },
+    // A run that is out of budget rings and keeps its role.
+    Structural {
+        name: "hand-back-nothing",
+        file: "kexec/src/executor/queue.rs",
+        original: "head.map_addr(|address| address & !ACTIVE | LEFT)",
+        replacement: "head",
+    },
+    // A stale abort kills the slot's next tenant.
+    Structural {
+        name: "abort-any-generation",
+        file: "kexec/src/task/state.rs",
+        original: "seen / GENERATION != generation",
+        replacement: "false",
+    },
+    // A waker that comes after the end waits for ever.
+    Structural {
+        name: "too-late-unnoticed",
+        file: "kexec/src/task/handle.rs",
+        original: "self.state().wait().is_done()",
+        replacement: "{ self.state().wait(); false }",
+    },
+    // A waker cell that the task's end has taken is written.
+    Structural {
+        name: "unwait-unnoticed",
+        file: "kexec/src/task/handle.rs",
+        original: "state.is_waiting() && self.state().unwait().is_done()",
+        replacement: "state.is_waiting() && { self.state().unwait(); false }",
+    },
+    // The executor gives a slot back that the handle still has.
+    Structural {
+        name: "handle-ignored",
+        file: "kexec/src/task/body.rs",
+        original: "before.has_handle()",
+        replacement: "false",
+    },
+    // An output that nobody took is dropped by the handle and by the executor.
+    Structural {
+        name: "output-dropped-twice",
+        file: "kexec/src/task/handle.rs",
+        original: "!before.is_live() && before.has_value()",
+        replacement: "before.has_value()",
+    },
+    // A closing executor takes new tasks.
+    Structural {
+        name: "let-in-while-closing",
+        file: "kexec/src/executor/live.rs",
+        original: "seen & CLOSING == 0",
+        replacement: "true",
+    },
+    // A task that was let in just before the close begins, and nobody cancels it.
+    Structural {
+        name: "begin-while-closing",
+        file: "kexec/src/task/body.rs",
+        original: "unsafe { core.as_ref() }.live.is_closing()",
+        replacement: "false",
+    },
+    // The handle that was the last to let go tells nobody.
+    Structural {
+        name: "last-handle-silent",
+        file: "kexec/src/task/handle.rs",
+        original: "unsafe { core.as_ref() }.live.leave()",
+        replacement: "{ unsafe { core.as_ref() }.live.leave(); false }",
+    },
+    // The close ends, and who waits for it is not told.
+    Structural {
+        name: "closer-not-woken",
+        file: "kexec/src/executor.rs",
+        original: "kept.or_else(|| self.core.end_janitor())",
+        replacement: "{ self.core.end_janitor(); None::<Waker> }",
+    },
+    // A control lane that is never empty starves the data lane.
+    Structural {
+        name: "control-never-yields",
+        file: "kexec/src/executor/lanes.rs",
+        original: "self.streak < CONTROL_STREAK",
+        replacement: "true",
+    },
+    // The data lane is ahead of the control lane.
+    Structural {
+        name: "data-first",
+        file: "kexec/src/executor/lanes.rs",
+        original: "!self.control.first.is_end()",
+        replacement: "!self.control.first.is_end() && self.data.first.is_end()",
+    },
+    // A slot that a stale wake has queued is pushed again.
+    Structural {
+        name: "pushed-twice",
+        file: "kexec/src/task/store.rs",
+        original: "(before.is_queued(), tenant)",
+        replacement: "(false, tenant)",
+    },
+    // A slot that is queued on another executor is taken over.
+    Structural {
+        name: "wrong-executor",
+        file: "kexec/src/task/store.rs",
+        original: "unsafe { task.is_of(core) }",
+        replacement: "true",
+    },
+    // The free list takes an old top for the present one.
+    Structural {
+        name: "reused-top",
+        file: "kexec/src/task/store.rs",
+        original: "(word & !Self::INDEX).wrapping_add(Self::INDEX + 1) | u64::from(top)",
+        replacement: "word & !Self::INDEX | u64::from(top)",
+    },
+];
