@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     host::{Host, Need},
-    miri, mutants, no_std,
+    lints, miri, mutants, no_std,
 };
 
 /// One level.
@@ -69,10 +69,7 @@ pub const LEVELS: &[Level] = &[
             rustup: Some("rustup component add clippy"),
             present: |host| host.cargo().words("clippy --version").succeeds(),
         }],
-        run: |host| {
-            host.cargo().words("clippy --workspace --all-targets --all-features -- -D warnings").run()?;
-            passed("all packages and targets")
-        },
+        run: lints::run,
     },
     Level {
         name: "no_std",

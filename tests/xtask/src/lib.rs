@@ -9,7 +9,7 @@
 //! - [`levels`]: the table of levels, which is the place to add one; [`run`] goes through it;
 //! - [`host`]: the machine: where the repository is, what is installed, how to get the rest;
 //! - [`command`]: one child process, shown before it runs;
-//! - [`no_std`], [`miri`], [`mod@bench`]: the levels and commands that have a choice to make;
+//! - [`lints`], [`no_std`], [`miri`], [`mod@bench`]: the levels and commands that have a choice to make;
 //! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
 //! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
 //! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod command;
 pub mod host;
 pub mod levels;
+pub mod lints;
 pub mod miri;
 pub mod mutants;
 pub mod no_std;

@@ -281,7 +281,9 @@ impl Drop for Mark {
 }
 
 impl std::task::Wake for Mark {
-    fn wake(self: std::sync::Arc<Self>) {}
+    fn wake(self: std::sync::Arc<Self>) {
+        drop(self);
+    }
 }
 
 pub(crate) fn flag(up: bool) -> Arc<AtomicBool> {
