@@ -60,6 +60,8 @@ pub unsafe trait Level: Sized + 'static {
     unsafe fn assume() -> Self;
 }
 
+const _: () = assert!(size_of::<Passive>() == 0 && size_of::<Dispatch>() == 0, "a token costs nothing");
+
 // SAFETY: the type is as required.
 unsafe impl Level for Passive {
     #[inline]

@@ -38,6 +38,8 @@ const LEFT: usize = 1 << 1;
 const CLOSED: usize = ACTIVE | LEFT;
 const FLAGS: usize = ACTIVE | LEFT;
 
+const _: () = assert!(align_of::<Header>() > FLAGS, "the flags lie below a header's address");
+
 /// The head of the stack: a task's address, and the flags in its low bits.
 #[derive(Debug)]
 pub(crate) struct Queue(AtomicPtr<Header>);
