@@ -124,7 +124,7 @@ fn live(seed: u64, turns: u64, slots: &'static Table<640>) -> (u64, u64) {
                 match executor.spawn(slots, work, orders) {
                     Ok(handle) => {
                         ledger.spawned.fetch_add(1, Relaxed);
-                        names.extend(handle.task());
+                        names.push(handle.task());
                         handles.push(handle);
                     }
                     Err(SpawnError::Full((_, orders))) => drop(orders.ledger),

@@ -65,7 +65,7 @@ fn assert_trace(executor: Exec, expected: &[&str]) {
 #[test]
 fn one_doorbell_a_park() {
     let executor = calm(POLLS);
-    let task = parked(executor, data(), "a").task().expect("it is there");
+    let task = parked(executor, data(), "a").task();
     assert_trace(executor, &["ring wake"]);
     task.wake();
     task.wake();
@@ -90,7 +90,7 @@ fn no_doorbell_for_a_wake_inside_a_run() {
 #[test]
 fn many_wakes_one_doorbell() {
     let (executor, slots) = (calm(Budget::new(100, Duration::MAX)), data());
-    let tasks: Vec<_> = (0..64).map(|_| parked(executor, slots, "x").task().expect("it is there")).collect();
+    let tasks: Vec<_> = (0..64).map(|_| parked(executor, slots, "x").task()).collect();
     executor.settle();
     executor.platform().take_trace();
     for task in tasks {
@@ -141,7 +141,7 @@ fn a_run_ends_at_its_deadline() {
 #[test]
 fn no_doorbell_while_one_is_on_its_way() {
     let (executor, slots) = (calm(Budget::new(1, Duration::MAX)), data());
-    let a = parked(executor, slots, "a").task().expect("it is there");
+    let a = parked(executor, slots, "a").task();
     parked(executor, slots, "b").detach();
     assert!(executor.step());
     executor.platform().take_trace();
@@ -193,7 +193,7 @@ fn control_does_not_starve_data() {
 #[test]
 fn data_does_not_keep_control_waiting() {
     let (executor, data) = (calm(POLLS), data());
-    let urgent = parked(executor, control(), "urgent").task().expect("it is there");
+    let urgent = parked(executor, control(), "urgent").task();
     executor.settle();
     let wakes = executor.spawn_with(data, move || async move { urgent.wake() });
     wakes.expect("a slot is free").detach();
@@ -285,7 +285,7 @@ fn overruns_go_to_a_worker_and_back() {
     let plan = Plan { worker_after: Some(3), ..Plan::CALM };
     let executor: Exec = Executor::leak(Mock::new(plan), Budget::new(1, Duration::MAX));
     yielding(executor, data(), "a", 4, Duration::ZERO).detach();
-    let b = parked(executor, data(), "b").task().expect("it is there");
+    let b = parked(executor, data(), "b").task();
     executor.settle();
     let seats: Vec<_> = executor
         .platform()
@@ -386,7 +386,7 @@ fn a_close_from_the_first_to_the_last_doorbell() {
             Noted(executor, n),
         );
         let handle = handle.expect("a slot is free");
-        names.extend(handle.task());
+        names.push(handle.task());
         handle.detach();
     }
     executor.settle();

@@ -62,9 +62,7 @@ static RING_TASK: OnceLock<TaskRef> = OnceLock::new();
 /// Starts the ring's task. Its name is what the interrupt wakes.
 pub(crate) fn connect() -> TaskRef {
     let task = EXECUTOR.spawn(&RINGS, serve_ring, ()).expect("the pool has room for one");
-    let name = task.task().expect("its output has not been taken");
-    task.detach();
-    *RING_TASK.get_or_init(|| name)
+    *RING_TASK.get_or_init(|| task.detach())
 }
 
 #[derive(Default)]

@@ -8,6 +8,7 @@ use core::{
     fmt,
     future::Future,
     marker::PhantomData,
+    mem,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -72,9 +73,10 @@ impl Task {
 /// **Cancel-safe:** `(&mut handle).await` may be dropped and repeated.
 #[must_use = "dropping the handle detaches the task: say so with `detach`"]
 pub struct JoinHandle<T> {
-    /// None once the output has been taken.
-    task: Option<Task>,
+    task: Task,
     generation: u64,
+    /// The outcome has been given out, and the slot back: it may be another tenant's.
+    taken: bool,
     _output: PhantomData<T>,
 }
 
@@ -88,30 +90,32 @@ impl<T> JoinHandle<T> {
     ///
     /// The task's state has `HANDLE`, which this handle is, and its output is a `T`.
     pub(crate) unsafe fn new(task: Task, generation: u64) -> Self {
-        Self { task: Some(task), generation, _output: PhantomData }
+        Self { task, generation, taken: false, _output: PhantomData }
     }
 
-    /// The task's name. None once the output has been taken.
+    /// The task's name.
     #[must_use]
-    pub fn task(&self) -> Option<TaskRef> {
-        self.task.map(|task| TaskRef::new(task, self.generation))
+    pub fn task(&self) -> TaskRef {
+        TaskRef::new(self.task, self.generation)
     }
 
     /// Asks for the task to be dropped at its next turn; false if it has ended. Its outcome is then
     /// [`Cancelled`], unless it becomes ready before that turn.
+    #[expect(clippy::must_use_candidate, reason = "asking is what it is for")]
     pub fn abort(&self) -> bool {
-        self.task().is_some_and(TaskRef::abort)
+        self.task().abort()
     }
 
     /// Whether there is an outcome to take.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.is_some_and(|task| task.state().outcome().is_done())
+        !self.taken && self.task.state().outcome().is_done()
     }
 
-    /// Lets the task go on alone; its output will be dropped where it runs.
-    pub fn detach(self) {
-        drop(self);
+    /// Lets the task go on alone; its output will be dropped where it runs. What is left of it here is its name.
+    #[expect(clippy::must_use_candidate, reason = "letting go is what it is for")]
+    pub fn detach(self) -> TaskRef {
+        self.task()
     }
 
     /// Takes the outcome if there is one, otherwise gives the handle back.
@@ -120,18 +124,19 @@ impl<T> JoinHandle<T> {
     ///
     /// The task has not ended: here is the handle.
     pub fn try_take(mut self) -> Result<Result<T, Cancelled>, Self> {
-        match self.task.filter(|task| task.state().outcome().is_done()) {
-            Some(task) => Ok(self.take(task)),
-            None => Err(self),
-        }
+        // A taken outcome has gone by way of a poll, which says the same.
+        if self.taken || self.is_finished() { Ok(self.take()) } else { Err(self) }
     }
 
     /// (8) Moves the outcome out of an ended task.
-    fn take(&mut self, task: Task) -> Result<T, Cancelled> {
-        self.task = None;
+    fn take(&mut self) -> Result<T, Cancelled> {
+        if mem::replace(&mut self.taken, true) {
+            return Err(Cancelled);
+        }
+        let task = self.task;
         let value = task.state().outcome().has_value();
         let outcome = if value {
-            // SAFETY: the outcome stands and is a value; it is read once, since the handle is empty from now on.
+            // SAFETY: the outcome stands and is a value; it is read once, since it is taken from now on.
             Ok(unsafe { task.body::<T>().read() })
         } else {
             Err(Cancelled)
@@ -170,17 +175,17 @@ impl<T> Future for JoinHandle<T> {
 
     /// Polled again after it was ready, it says [`Cancelled`]: there is nothing left to give.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(task) = self.task else {
-            return Poll::Ready(Err(Cancelled));
-        };
-        // SAFETY: this is the handle.
-        if unsafe { task.poll_end(cx) } { Poll::Ready(self.take(task)) } else { Poll::Pending }
+        // SAFETY: this is the handle, as long as nothing was taken.
+        if self.taken || unsafe { self.task.poll_end(cx) } { Poll::Ready(self.take()) } else { Poll::Pending }
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(task) = self.task else { return };
+        let Self { task, taken, .. } = *self;
+        if taken {
+            return;
+        }
         // SAFETY: this is the handle.
         unsafe { task.forget_waiter() };
         // SAFETY: the handle's reference is still there.

@@ -25,7 +25,7 @@ fn spawn_against_close() {
         let dropped = Counted::new();
         let never = Wait::with(&[&flag(false)], WakerCell::new(), dropped.clone());
         let spawner = thread::spawn(move || match target.spawn_with(slots, move || never) {
-            Ok(handle) => handle.detach(),
+            Ok(handle) => drop(handle),
             Err(error) => assert!(matches!(error, SpawnError::Closed(_)), "{error}"),
         });
         let mut closing = pin!(executor.close().expect("nobody else closes it"));

@@ -33,7 +33,7 @@ fn the_output_reaches_the_handle() {
             Ok(output) => {
                 assert_eq!(output.expect("nobody cancels it").read(), 1);
             }
-            Err(handle) => handle.detach(),
+            Err(handle) => drop(handle),
         }
         consumer.join().unwrap();
         settle(*executor);

@@ -16,9 +16,7 @@ use support::{Exec, ROOM, Wait, executor, flag, model, pool, serve, settle};
 fn waiting(executor: &'static Exec, pool: &'static Table<ROOM>, flags: &[&Arc<AtomicBool>]) -> TaskRef {
     let wait = Wait::new(flags);
     let handle = executor.spawn_with(pool, move || wait).expect("a slot is free");
-    let task = handle.task().expect("the output has not been taken");
-    handle.detach();
-    task
+    handle.detach()
 }
 
 fn raise_and_wake(flag: Arc<AtomicBool>, task: TaskRef) -> thread::JoinHandle<()> {
