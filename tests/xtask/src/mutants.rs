@@ -114,7 +114,7 @@ impl Project<'_> {
 /// What to do about a survivor.
 const ADVICE: &str = "\
 No model fails without what these mutants take away. For each of them, either
- - write a model in tests/loom/tests that fails with the mutant and passes without it, and run
+ - write a model in tests/loom/tests/models that fails with the mutant and passes without it, and run
    `cargo xtask mutants FILE:LINE` meanwhile; doorbells and flags that a model adds should be Relaxed,
    or they lend their ordering to the code under test; or
  - if there is no execution that goes wrong, the ordering is stronger than it needs to be: weaken it.

@@ -1,7 +1,6 @@
 //! No wake is lost, whoever wakes and whoever runs.
 
-mod support;
-
+use crate::support::{Exec, ROOM, Wait, executor, flag, model, pool, serve, settle};
 use kexec_loom::{Table, TaskRef};
 use loom::{
     sync::{
@@ -10,7 +9,6 @@ use loom::{
     },
     thread,
 };
-use support::{Exec, ROOM, Wait, executor, flag, model, pool, serve, settle};
 
 /// A task that waits for the flags, detached; and its name.
 fn waiting(executor: &'static Exec, pool: &'static Table<ROOM>, flags: &[&Arc<AtomicBool>]) -> TaskRef {

@@ -1,13 +1,11 @@
 //! Slots are claimed and given back from any thread, each to one tenant.
 
-mod support;
-
+use crate::support::{Wait, close, executor, flag, model, pool, serve, settle};
 use kexec_loom::SpawnError;
 use loom::{
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
 };
-use support::{Wait, close, executor, flag, model, pool, serve, settle};
 
 /// Two threads spawn while tasks end: the free list gives each slot to one of them.
 #[test]

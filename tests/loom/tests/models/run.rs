@@ -1,7 +1,6 @@
 //! One consumer at a time, and nobody starves.
 
-mod support;
-
+use crate::support::{Leaked, Wait, executor, flag, model, pool, serve, settle};
 use kexec_loom::{End, Pool};
 use loom::{
     sync::{
@@ -10,7 +9,6 @@ use loom::{
     },
     thread,
 };
-use support::{Leaked, Wait, executor, flag, model, pool, serve, settle};
 
 /// A submit that becomes the consumer itself, against a doorbell that another CPU answers.
 #[test]
@@ -65,7 +63,7 @@ fn a_duplicate_doorbell() {
 fn the_control_lane_is_ahead_and_does_not_starve() {
     model(|| {
         let (executor, data) = (executor(64), pool::<1>());
-        let control: Leaked<Pool<{ support::ROOM }, 1>> = Leaked::new(Pool::control());
+        let control: Leaked<Pool<{ crate::support::ROOM }, 1>> = Leaked::new(Pool::control());
         let order = Arc::new(Mutex::new(Vec::new()));
         let (up, turns) = (flag(false), Arc::new(AtomicUsize::new(0)));
         // A control task that never rests until the data task has had its turn.
@@ -100,7 +98,7 @@ fn the_control_lane_is_ahead_and_does_not_starve() {
 fn a_full_control_lane_leaves_turns_to_data() {
     model(|| {
         let (executor, data) = (executor(64), pool::<1>());
-        let control: Leaked<Pool<{ support::ROOM }, 20>> = Leaked::new(Pool::control());
+        let control: Leaked<Pool<{ crate::support::ROOM }, 20>> = Leaked::new(Pool::control());
         let (stop, turns) = (flag(false), Arc::new(AtomicUsize::new(0)));
         for _ in 0..20 {
             let (stop, turns) = (stop.clone(), turns.clone());

@@ -2,17 +2,15 @@
 //!
 //! A `yield_now` costs none of the three preemptions: it lets the search begin with the other thread ahead.
 
-mod support;
-
 use core::{
     future::Future,
     pin::{Pin, pin},
     task::{Context, Waker},
 };
 
+use crate::support::{Mark, Place, Wait, executor, flag, model, pool, serve, settle};
 use kexec_loom::Cancelled;
 use loom::thread;
-use support::{Mark, Place, Wait, executor, flag, model, pool, serve, settle};
 
 /// What the task wrote, whoever takes its output sees.
 #[test]

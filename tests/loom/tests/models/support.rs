@@ -1,6 +1,5 @@
 //! What the models share: a platform whose doorbell orders nothing, and futures that notice a race.
 #![expect(unsafe_code, reason = "a platform is a promise, and the models give their memory back")]
-#![allow(dead_code, clippy::allow_attributes, reason = "each model uses a part of this")]
 
 use core::{
     future::Future,
@@ -10,7 +9,7 @@ use core::{
 };
 
 use kexec_loom::{
-    Budget, End, Executor, Pool, Run,
+    Budget, Executor, Pool,
     irql::{Passive, Raise},
     platform::{Platform, Ring},
     time::Instant,
@@ -87,10 +86,6 @@ pub(crate) struct Leaked<T: 'static>(&'static T);
 impl<T> Leaked<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Box::leak(Box::new(value)))
-    }
-
-    pub(crate) fn get(&self) -> &'static T {
-        self.0
     }
 }
 
@@ -288,8 +283,4 @@ impl std::task::Wake for Mark {
 
 pub(crate) fn flag(up: bool) -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(up))
-}
-
-pub(crate) fn parked(run: Option<Run>) -> bool {
-    run.is_some_and(|run| run.end == End::Parked)
 }

@@ -1,7 +1,6 @@
 //! A task ends once, whatever comes together: wake, abort, completion, join, drop of the handle.
 
-mod support;
-
+use crate::support::{Counted, Wait, WakerCell, executor, flag, model, pool, serve, settle};
 use kexec_loom::Cancelled;
 use loom::{
     future::block_on,
@@ -11,7 +10,6 @@ use loom::{
     },
     thread,
 };
-use support::{Counted, Wait, WakerCell, executor, flag, model, pool, serve, settle};
 
 /// The future is dropped once, and the epilogue is called once, with whichever outcome came first.
 #[test]

@@ -1,20 +1,18 @@
 //! A closed executor has nobody left: no task, no output, no consumer. The models then give its memory back.
 
-mod support;
-
 use core::{
     future::{Future, poll_fn},
     pin::pin,
     task::{Context, Waker},
 };
 
+use crate::support::{Counted, Wait, WakerCell, close, executor, flag, model, pool, serve, settle};
 use kexec_loom::{End, SpawnError};
 use loom::{
     future::block_on,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
 };
-use support::{Counted, Wait, WakerCell, close, executor, flag, model, pool, serve, settle};
 
 /// A spawn that comes together with the close is refused, or cancelled, and either way gone.
 #[test]

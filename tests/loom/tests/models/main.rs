@@ -1,0 +1,13 @@
+//! The models of kexec's concurrency. Each is searched in every interleaving of at most three preemptions.
+//!
+//! In reading order: [`support`], the platform and the futures that they share; [`wake`], that no wake is lost;
+//! [`run`], that there is one consumer and nobody starves; [`slots`], that a slot has one tenant; [`lifecycle`], that
+//! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is left.
+
+mod close;
+mod lifecycle;
+mod order;
+mod run;
+mod slots;
+mod support;
+mod wake;
