@@ -5,10 +5,10 @@
 //! a loop. A platform is a small file; the ones here are
 //!
 //! - [`Polling`](polling::Polling): a loop that asks, no interrupts, no threads;
-//! - [`Thread`](thread::Thread): one OS thread of a host (feature `std`);
-//! - [`Mock`](mock::Mock): several CPUs, virtual time and every disturbance, from a seed (feature `std`).
+//! - `thread::Thread`: one OS thread of a host (feature `std`);
+//! - `mock::Mock`: several CPUs, virtual time and every disturbance, from a seed (feature `std`).
 //!
-//! A new one passes [`conformance`], the same suite as these.
+//! A new one passes the suite in `conformance`, the same as these.
 #![expect(unsafe_code, reason = "what a platform promises is what task memory and tokens rest on")]
 
 use crate::{

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The packages that must build.
-const PACKAGES: &[&str] = &["kexec"];
+pub(crate) const PACKAGES: &[&str] = &["kexec"];
 
 /// An x86-64 target without an operating system, as near to a kernel as the compiler's own targets come.
 const TARGET: &str = "x86_64-unknown-none";
