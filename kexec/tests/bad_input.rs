@@ -169,6 +169,24 @@ fn a_clock_that_goes_backwards() {
     assert!((11..=84).contains(&stats.runs), "{stats:?}");
 }
 
+/// The deadline of a run is counted from the latest time that was ever read, not from the one it went back to.
+#[test]
+fn a_run_after_the_clock_went_back_has_its_whole_time() {
+    let executor: Exec = Executor::leak(Mock::new(Plan::CALM), Budget::new(8, Duration::from_micros(50)));
+    let slots = slots::<3>();
+    executor.platform().pass(Duration::from_micros(100));
+    executor.spawn_with(slots, || async {}).expect("a slot is free").detach();
+    executor.settle();
+    executor.platform().rewind(Duration::from_micros(100));
+    for _ in 0..3 {
+        let task = async move |_: &mut Dispatch, ()| executor.platform().pass(Duration::from_micros(60));
+        executor.spawn(slots, task, ()).expect("a slot is free").detach();
+    }
+    // It stands still at 100, so that the run may last until 150: 120 is early enough, 180 would not be.
+    assert_eq!(executor.answer(Seat::Cpu(0)), Some(Run { polls: 3, end: End::Parked }));
+    assert_eq!(executor.stats().clock_went_back, 1);
+}
+
 /// Budgets of nothing, and of more than can be told.
 #[test]
 fn strange_budgets() {

@@ -302,6 +302,13 @@ fn overruns_go_to_a_worker_and_back() {
     executor.settle();
     assert_trace(executor, &["ring wake", "run cpu0", "poll b", "parked after 1"]);
     assert_eq!(executor.stats().overruns, 5);
+    // The next overrun is the first in a row again: it goes to a CPU.
+    let c = parked(executor, data(), "c").task();
+    b.wake();
+    executor.settle();
+    let once = ["ring wake", "run cpu0", "poll c", "ring again 1", "out of polls after 1"];
+    assert_trace(executor, &[&once[..], &["run cpu0", "poll b", "parked after 1"]].concat());
+    assert!(c.is_live());
 }
 
 /// Output moved out, future dropped, slot freed, epilogue called, and only then the count goes down.

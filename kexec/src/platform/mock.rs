@@ -221,6 +221,13 @@ impl<L: Level> Mock<L> {
         state.now = state.now.after(time);
     }
 
+    /// Takes virtual time back, as a broken clock does.
+    pub fn rewind(&self, time: Duration) {
+        let mut state = self.state();
+        let back = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        state.now = Instant::from_nanos(state.now.as_nanos().saturating_sub(back));
+    }
+
     /// Adds a line to the trace.
     pub fn note(&self, line: impl fmt::Display) {
         self.state().add(line);
