@@ -1,21 +1,22 @@
 //! The allocator of every bench binary: the system's, with a count.
 //!
-//! The count is a load and a store, not a read-modify-write, so that counting adds no locked
-//! instruction to a peer that allocates. Two threads that allocate at once could lose a count; a bench
-//! case runs on one thread.
+//! Each thread counts its own, in a cell without a lock or an atomic, so that counting adds no locked
+//! instruction to a peer that allocates, and no thread disturbs another's count.
 #![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static BYTES: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    // Neither initialised at run time nor dropped: the allocator can reach it at any moment of a thread's life.
+    static USAGE: Cell<Usage> = const { Cell::new(Usage { allocations: 0, bytes: 0 }) };
+}
 
 /// The system allocator, counted.
 #[derive(Debug)]
 pub struct Counting;
 
-/// What was allocated since the program started. Freeing takes nothing away.
+/// What a thread has allocated. Freeing takes nothing away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Calls that allocated or grew a block.
@@ -24,13 +25,13 @@ pub struct Usage {
     pub bytes: u64,
 }
 
-/// What was allocated so far.
+/// What this thread has allocated so far.
 #[must_use]
 pub fn usage() -> Usage {
-    Usage { allocations: ALLOCATIONS.load(Relaxed), bytes: BYTES.load(Relaxed) }
+    USAGE.get()
 }
 
-/// Bytes that `operation` allocates.
+/// Bytes that `operation` allocates on this thread.
 pub fn bytes_allocated_by(operation: impl FnOnce()) -> u64 {
     let before = usage().bytes;
     operation();
@@ -38,12 +39,12 @@ pub fn bytes_allocated_by(operation: impl FnOnce()) -> u64 {
 }
 
 fn count(size: usize) {
-    ALLOCATIONS.store(ALLOCATIONS.load(Relaxed) + 1, Relaxed);
-    BYTES.store(BYTES.load(Relaxed) + size as u64, Relaxed);
+    let Usage { allocations, bytes } = USAGE.get();
+    USAGE.set(Usage { allocations: allocations + 1, bytes: bytes + size as u64 });
 }
 
 // SAFETY: every call goes unchanged to the system allocator, which keeps the contract; counting touches
-// only two atomics, neither allocates nor panics.
+// only a cell of the thread's, and does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -75,7 +76,23 @@ mod tests {
 
     #[test]
     fn a_box_is_counted_with_its_size() {
-        // Other tests of this binary may allocate meanwhile, on their threads.
-        assert!(bytes_allocated_by(|| drop(std::hint::black_box(Box::new([0_u8; 1234])))) >= 1234);
+        assert_eq!(bytes_allocated_by(|| drop(std::hint::black_box(Box::new([0_u8; 1234])))), 1234);
+    }
+
+    /// The tests of a program run on many threads, and each would lose the others' counts.
+    #[test]
+    fn another_thread_does_not_count() {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(std::hint::black_box(Box::new([0_u8; 99])));
+                }
+            });
+            let boxed = || drop(std::hint::black_box(Box::new(0_u64)));
+            let exact = (0..10_000).all(|_| bytes_allocated_by(boxed) == 8);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(exact);
+        });
     }
 }
