@@ -4,9 +4,10 @@
 //! at their budget, lanes, the order of an end.
 
 use std::{
-    future::{pending, poll_fn},
+    future::{Future, pending, poll_fn},
     pin::pin,
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -348,7 +349,31 @@ fn the_order_of_an_end() {
     assert_eq!(executor.live(), 1);
 }
 
-/// The same for one that is cancelled: before it began, and at an await.
+/// Whoever is woken by a task's end and takes its outcome finds its slot free: a pool of one is enough for one task
+/// after another.
+#[test]
+fn a_joined_task_has_left_its_slot() {
+    /// Joins the task in the wake itself, on the run's stack: nobody can be quicker.
+    struct Joiner(Exec, Slots, Mutex<Option<JoinHandle<u32>>>);
+    impl Wake for Joiner {
+        fn wake(self: Arc<Self>) {
+            let handle = self.2.lock().expect("no panic").take().expect("woken once");
+            assert_eq!(handle.try_take().expect("it has ended"), Ok(7));
+            parked(self.0, self.1, "the slot's next task").detach();
+        }
+    }
+    let (executor, one): (Exec, Slots) = (calm(POLLS), keep(Pool::<512, 1>::new()));
+    let handle = executor.spawn(one, async |_: &mut Dispatch, ()| 7, ()).expect("a slot is free");
+    let joiner = Arc::new(Joiner(executor, one, Mutex::new(None)));
+    let waker = Waker::from(joiner.clone());
+    let mut handle = handle;
+    assert!(pin!(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+    *joiner.2.lock().expect("no panic") = Some(handle);
+    executor.settle();
+    assert_trace(executor, &["ring wake", "run cpu0", "poll the slot's next task", "parked after 2"]);
+}
+
+/// The order of an end for one that is cancelled: before it began, and at an await.
 #[test]
 fn the_order_of_a_cancelled_end() {
     struct Noted(Exec);

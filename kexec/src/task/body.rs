@@ -73,21 +73,22 @@ impl<P: Platform, T> Ending<P, T> for Join {
         // SAFETY: the run holds a reference.
         let core = unsafe { task.core() };
         // SAFETY: this is the end of the task.
-        if let Some(waiter) = unsafe { task.end(value) } {
+        let waiter = unsafe { task.end(value) };
+        let before = task.state().leave_executor();
+        if !before.has_handle() {
+            if before.has_value() {
+                // SAFETY: nobody took the output, and nobody else can: the handle is gone.
+                unsafe { task.body::<T>().drop_in_place() };
+            }
+            // SAFETY: this was the last reference.
+            unsafe { task.release() };
+            // SAFETY: the executor is running.
+            unsafe { core.as_ref() }.live.leave();
+        }
+        // Last, so that whoever has joined a task finds its slot free.
+        if let Some(waiter) = waiter {
             waiter.wake();
         }
-        let before = task.state().leave_executor();
-        if before.has_handle() {
-            return;
-        }
-        if before.has_value() {
-            // SAFETY: nobody took the output, and nobody else can: the handle is gone.
-            unsafe { task.body::<T>().drop_in_place() };
-        }
-        // SAFETY: this was the last reference.
-        unsafe { task.release() };
-        // SAFETY: the executor is running.
-        unsafe { core.as_ref() }.live.leave();
     }
 }
 

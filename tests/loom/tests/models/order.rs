@@ -137,23 +137,26 @@ fn a_close_shows_the_last_handle() {
     });
 }
 
-/// What the run did to the waker of who waited is seen by the handle, if that is the last to let go.
+/// What the run did to the future is seen by the handle, if that is the last to let go; what it did to the waker of
+/// who waited comes after that, and is seen when the run has ended.
 #[test]
 fn the_last_to_let_go_sees_the_other() {
     model(|| {
         let (executor, pool) = (executor(8), pool::<1>());
-        let waker = Place::new();
-        let mut handle = executor.spawn_with(*pool, || async {}).expect("a slot is free");
+        let (future, waker) = (Place::new(), Place::new());
+        let mark = Mark(future.clone());
+        let mut handle = executor.spawn_with(*pool, || async { drop(mark) }).expect("a slot is free");
         wait(&mut handle, &waker);
         let target = *executor;
         let consumer = thread::spawn(move || serve(target, 1));
         thread::yield_now();
         drop(handle);
         if executor.live() == 0 {
-            assert_eq!(waker.read(), 1);
+            assert_eq!(future.read(), 1);
         }
         consumer.join().unwrap();
         settle(*executor);
+        assert_eq!(waker.read(), 1);
     });
 }
 
