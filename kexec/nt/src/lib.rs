@@ -1,0 +1,50 @@
+//! Windows as a platform of [`kexec`], and what a driver needs around it.
+//!
+//! A driver is a [`Function`](device::Function): what to do on start, with a request, on removal. This crate
+//! turns that into a WDM driver, and everything that has an IRQL, a lifetime or an exactly-once rule into a type:
+//!
+//! - [`irql`]: the calling CPU, raised and restored;
+//! - [`dpc`]: the executor's doorbell is a KDPC;
+//! - [`timer`]: a KTIMER whose DPC wakes a task;
+//! - [`wait`]: a thread at `PASSIVE_LEVEL` waits for a task, or for an executor to close;
+//! - [`memory`]: what a device allocates once, and keeps until its executor has been run down;
+//! - [`device`]: the device's stack, its PnP life, its remove lock;
+//! - [`request`]: a control request, answered once; under it `irp`, which is owned;
+//! - [`interrupt`]: a line, and who serves it;
+//! - [`crash`]: the world in which only one CPU runs, and nothing interrupts it;
+//! - [`report`]: debug output, and the end;
+//! - [`status`], the `NTSTATUS` of an error.
+//!
+//! It has been run by the workspace's simulated NT only, not by Windows.
+#![no_std]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a panic in a kernel is a bugcheck"
+    )
+)]
+
+mod clock;
+pub mod crash;
+pub mod device;
+pub mod dpc;
+pub mod interrupt;
+mod irp;
+pub mod irql;
+pub mod memory;
+mod remove_lock;
+pub mod report;
+pub mod request;
+pub mod status;
+pub mod timer;
+pub mod wait;
+
+pub use dpc::Dpc;
+pub use irp::Dispatched;
+pub use status::Status;

@@ -1,0 +1,152 @@
+//! A thread at `PASSIVE_LEVEL` waits for a task, or for an executor to close.
+#![expect(unsafe_code, reason = "a waker of our own, counted, with an event that NT waits for")]
+
+use core::{
+    cell::UnsafeCell,
+    future::Future,
+    mem::MaybeUninit,
+    pin::pin,
+    ptr::{self, NonNull},
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Relaxed},
+    },
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+};
+
+use kexec::{Close, JoinHandle, irql::Passive};
+use nt_sys::{_EVENT_TYPE, _KWAIT_REASON, _MODE, _POOL_TYPE::NonPagedPoolNx, KEVENT, LARGE_INTEGER, ntddk};
+
+use crate::dpc::Dpc;
+
+const TAG: u32 = u32::from_le_bytes(*b"Kexw");
+
+/// What a thread may wait for: futures whose waker a run wakes, at `DISPATCH_LEVEL`, where an event may be set.
+/// (A future that an interrupt wakes is awaited by a task.)
+pub trait WokenByRun: Future + sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<T> sealed::Sealed for JoinHandle<T> {}
+impl<T> WokenByRun for JoinHandle<T> {}
+impl sealed::Sealed for Close<Dpc> {}
+impl WokenByRun for Close<Dpc> {}
+
+/// Blocks the calling thread until the future is ready.
+///
+/// This allocates the event that it waits for; without memory for one it looks every ten milliseconds.
+pub fn block_on<F: WokenByRun>(_passive: &mut Passive, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let Some(parker) = Parker::new() else {
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return output;
+            }
+            pause();
+        }
+    };
+    let waker = Parker::waker(parker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        // SAFETY: `waker` keeps the parker.
+        unsafe { parker.as_ref() }.park();
+    }
+}
+
+/// Lets time pass, at `PASSIVE_LEVEL`.
+fn pause() {
+    // Negative: from now on, in units of 100 ns.
+    let mut time = LARGE_INTEGER { QuadPart: -100_000 };
+    // SAFETY: at `PASSIVE_LEVEL`, as the callers' tokens say.
+    unsafe { ntddk::KeDelayExecutionThread(_MODE::KernelMode, nt_sys::FALSE, &raw mut time) };
+}
+
+/// An event, and how many wakers would set it. Counted, because a wake may still be on its way when the thread
+/// has long seen what it was about.
+struct Parker {
+    wakers: AtomicUsize,
+    event: UnsafeCell<MaybeUninit<KEVENT>>,
+}
+
+// SAFETY: NT serializes what is done to an event.
+unsafe impl Sync for Parker {}
+
+impl Parker {
+    /// With one waker, which is still to be [made](Self::waker).
+    fn new() -> Option<NonNull<Self>> {
+        // SAFETY: the caller has a token for `PASSIVE_LEVEL`.
+        let room = unsafe { ntddk::ExAllocatePoolWithTag(NonPagedPoolNx, size_of::<Self>() as u64, TAG) };
+        let parker = NonNull::new(room.cast::<Self>())?;
+        let event = UnsafeCell::new(MaybeUninit::uninit());
+        // SAFETY: new memory, large enough and aligned as the pool aligns.
+        unsafe { parker.write(Self { wakers: AtomicUsize::new(1), event }) };
+        // SAFETY: written just now.
+        let event = unsafe { parker.as_ref() }.event();
+        // SAFETY: nobody has the event yet; it stays where it is.
+        unsafe { ntddk::KeInitializeEvent(event, _EVENT_TYPE::SynchronizationEvent, nt_sys::FALSE) };
+        Some(parker)
+    }
+
+    fn waker(parker: NonNull<Self>) -> Waker {
+        // SAFETY: the table keeps the contract of wakers: counted, and callable from any thread. No future of
+        // `WokenByRun` is woken above `DISPATCH_LEVEL`.
+        unsafe { Waker::new(parker.as_ptr().cast_const().cast(), &WAKER) }
+    }
+
+    fn event(&self) -> *mut KEVENT {
+        self.event.get().cast()
+    }
+
+    /// Waits for a wake, at `PASSIVE_LEVEL`.
+    fn park(&self) {
+        // SAFETY: the event was initialized; the only caller has a token for `PASSIVE_LEVEL`.
+        unsafe {
+            ntddk::KeWaitForSingleObject(
+                self.event().cast(),
+                _KWAIT_REASON::Executive,
+                // Not alertable, without end: it returns when the event is set, and only then.
+                _MODE::KernelMode,
+                nt_sys::FALSE,
+                ptr::null_mut(),
+            )
+        };
+    }
+
+    fn unpark(&self) {
+        // SAFETY: the event was initialized, and the caller is at `DISPATCH_LEVEL` at most.
+        unsafe { ntddk::KeSetEvent(self.event(), 0, nt_sys::FALSE) };
+    }
+}
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, release);
+
+unsafe fn clone(parker: *const ()) -> RawWaker {
+    // SAFETY: the waker that is being cloned keeps the parker.
+    unsafe { &*parker.cast::<Parker>() }.wakers.fetch_add(1, Relaxed);
+    RawWaker::new(parker, &WAKER)
+}
+
+unsafe fn wake(parker: *const ()) {
+    // SAFETY: the waker is this call's.
+    unsafe { wake_by_ref(parker) };
+    // SAFETY: and it is used up.
+    unsafe { release(parker) };
+}
+
+unsafe fn wake_by_ref(parker: *const ()) {
+    // SAFETY: the waker keeps the parker.
+    unsafe { &*parker.cast::<Parker>() }.unpark();
+}
+
+unsafe fn release(parker: *const ()) {
+    // SAFETY: the waker keeps the parker until it has been counted down.
+    let before = unsafe { &*parker.cast::<Parker>() }.wakers.fetch_sub(1, AcqRel);
+    if before == 1 {
+        // SAFETY: it came from the pool, with this tag; this was the last waker, and the caller is at `DISPATCH_LEVEL` at most.
+        unsafe { ntddk::ExFreePoolWithTag(parker.cast_mut().cast(), TAG) };
+    }
+}

@@ -1,0 +1,164 @@
+//! Hypercalls as futures.
+//!
+//! A hypercall does not wait, but Xen may answer that it cannot do it just now. Then the task lets others go
+//! first and asks again, a bounded number of times: a hypervisor that never says yes costs one request, not
+//! the CPU.
+#![expect(unsafe_code, reason = "hypercalls, whose arguments must be right")]
+
+use core::fmt;
+
+use kexec::yield_now;
+use xen_abi::{Errno, Hypervisor, hypercall::XEN_VERSION, version::XENVER_VERSION};
+
+/// How often a call is made in all, if Xen answers `EAGAIN` or `EBUSY`.
+pub const ATTEMPTS: u32 = 16;
+
+/// A version of Xen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// As in **4**.17.
+    pub major: u16,
+    /// As in 4.**17**.
+    pub minor: u16,
+}
+
+impl Version {
+    /// Of a word with the major version in bits 16 to 31: what the hypercall and the CPUID leaf answer.
+    #[must_use]
+    pub const fn from_word(word: u32) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        Self { major: (word >> 16) as u16, minor: word as u16 }
+    }
+
+    /// The word that [`from_word`](Self::from_word) takes.
+    #[must_use]
+    pub const fn to_word(self) -> u32 {
+        (self.major as u32) << 16 | self.minor as u32
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Asks for Xen's version (`XENVER_version`).
+///
+/// **Cancel-safe:** nothing is lost but the answer.
+///
+/// # Errors
+///
+/// What Xen answered, if it was an error; after [`ATTEMPTS`] calls also `EAGAIN` and `EBUSY`.
+pub async fn version<H: Hypervisor>(hypervisor: &H) -> Result<Version, Errno> {
+    let word = patiently(|| {
+        // SAFETY: this command takes no argument and touches no memory.
+        unsafe { hypervisor.hypercall(XEN_VERSION, [XENVER_VERSION, 0, 0, 0, 0]) }
+    })
+    .await?;
+    // Xen answers a C `int`; a value that is none is not believed.
+    u32::try_from(word).map(Version::from_word).map_err(|_| Errno::EINVAL)
+}
+
+/// Makes a call, and makes it again while Xen answers that it cannot do it just now.
+async fn patiently(mut call: impl FnMut() -> i64) -> Result<u64, Errno> {
+    let mut last = Errno::EAGAIN;
+    for _ in 0..ATTEMPTS {
+        match Errno::check(call()) {
+            Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => last = busy,
+            answer => return answer,
+        }
+        yield_now().await;
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::boxed::Box;
+
+    use kexec::{
+        Budget, Executor, Pool,
+        irql::Dispatch,
+        platform::mock::{Mock, Plan, keep},
+    };
+
+    use super::*;
+
+    /// A Xen that is busy for a while, and then answers.
+    struct Busy {
+        calls: AtomicU32,
+        for_calls: u32,
+        answer: i64,
+    }
+
+    // SAFETY: it touches no memory.
+    unsafe impl Hypervisor for Busy {
+        unsafe fn hypercall(&self, number: u32, arguments: [u64; 5]) -> i64 {
+            assert_eq!((number, arguments), (17, [0; 5]), "HYPERVISOR_xen_version(XENVER_version, NULL)");
+            let busy = self.calls.fetch_add(1, Relaxed) < self.for_calls;
+            if busy { -11 } else { self.answer }
+        }
+    }
+
+    async fn ask(_: &mut Dispatch, xen: &'static Busy) -> Result<Version, Errno> {
+        version(xen).await
+    }
+
+    /// The outcome, the number of calls and the number of polls, on an executor whose clock and CPUs do what they like.
+    fn outcome(for_calls: u32, answer: i64, plan: Plan) -> (Result<Version, Errno>, u32, u64) {
+        let xen: &Busy = keep(Busy { calls: AtomicU32::new(0), for_calls, answer });
+        let pool: &'static Pool<{ kexec::task_size(&ask) }, 1> = keep(Pool::new());
+        let executor = Executor::leak(Mock::new(plan), Budget::DEFAULT);
+        let handle = executor.spawn(pool, ask, xen).expect("the pool has room");
+        executor.settle();
+        let answer = handle.try_take().expect("it has run").expect("nobody cancels it");
+        (answer, xen.calls.load(Relaxed), executor.stats().polls)
+    }
+
+    const XEN_4_17: i64 = 0x0004_0011;
+
+    /// Each time that Xen is busy the task gives up its turn, and no more than that.
+    #[test]
+    fn asks_again_while_xen_is_busy() {
+        for busy in 0..ATTEMPTS {
+            let (answer, calls, polls) = outcome(busy, XEN_4_17, Plan::CALM);
+            assert_eq!(answer, Ok(Version { major: 4, minor: 17 }), "busy for {busy} calls");
+            assert_eq!((calls, polls), (busy + 1, u64::from(busy) + 1));
+        }
+    }
+
+    /// A Xen that is busy for ever costs a known number of calls.
+    #[test]
+    fn gives_up() {
+        assert_eq!(outcome(u32::MAX, XEN_4_17, Plan::CALM).0, Err(Errno::EAGAIN));
+        assert_eq!(outcome(u32::MAX, XEN_4_17, Plan::CALM).1, ATTEMPTS);
+    }
+
+    /// No answer is taken for a version that is none.
+    #[test]
+    fn believes_no_nonsense() {
+        for (answer, expected) in [
+            (-38, Err(Errno::ENOSYS)),
+            (-4096, Err(Errno::EINVAL)),
+            (i64::MAX, Err(Errno::EINVAL)),
+            (i64::MIN, Err(Errno::EINVAL)),
+            (0, Ok(Version { major: 0, minor: 0 })),
+            (0xFFFF_FFFF, Ok(Version { major: 0xFFFF, minor: 0xFFFF })),
+        ] {
+            assert_eq!(outcome(0, answer, Plan::CALM).0, expected, "{answer:#x}");
+        }
+    }
+
+    /// The same answer on four CPUs, with doorbells that are late, lost among others or doubled.
+    #[test]
+    fn survives_a_wild_platform() {
+        for seed in 0..200 {
+            let (answer, calls, _) = outcome(5, XEN_4_17, Plan::wild(seed));
+            assert_eq!((answer, calls), (Ok(Version { major: 4, minor: 17 }), 6), "seed {seed}");
+        }
+        let words: Box<[u32]> = [0, 1, 0x0004_0011, u32::MAX].into();
+        assert!(words.iter().all(|word| Version::from_word(*word).to_word() == *word));
+    }
+}

@@ -1,0 +1,42 @@
+//! Xen for async code.
+//!
+//! A driver finds Xen, and asks it something:
+//!
+//! ```
+//! use xenbus::{Xen, version};
+//! # use xenbus::NotXen;
+//!
+//! async fn greet() -> Option<xenbus::Version> {
+//!     // On a processor that Xen has lent to a guest; elsewhere this says what is missing.
+//!     let xen = Xen::detect().ok()?;
+//!     version(&xen).await.ok()
+//! }
+//! ```
+//!
+//! - [`x86`]: the processor's side: CPUID, VMCALL and VMMCALL. No operating system is in it;
+//! - [`hypercall`]: the calls themselves, as futures over any [`Hypervisor`].
+#![no_std]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a panic in a kernel is a bugcheck"
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod hypercall;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
+pub use hypercall::{Version, version};
+#[cfg(target_arch = "x86_64")]
+pub use x86::{NotXen, Xen};
+pub use xen_abi::{Errno, Hypervisor};
