@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::{
     bench::{self, Benchmark},
+    dist::{self, Order},
     levels::LEVELS,
 };
 
@@ -25,6 +26,8 @@ pub enum Request {
         /// Handed on to it.
         arguments: Vec<String>,
     },
+    /// Build kernel images.
+    Dist(Order),
     /// Weaken the atomic orderings of kexec, one at a time.
     Mutants {
         /// Only those whose line of output contains this.
@@ -43,7 +46,7 @@ pub enum Skips {
     Fail,
 }
 
-const COMMANDS: &str = "test, ci, bench, mutants, help";
+const COMMANDS: &str = "test, ci, dist, bench, mutants, help";
 
 /// Reads the words after `cargo xtask`.
 ///
@@ -78,6 +81,7 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
             };
             Ok(Request::Bench { name: found, arguments: words.collect() })
         }
+        "dist" => order(words).map(Request::Dist),
         "mutants" => {
             let filter = words.next();
             nothing_after("mutants FILTER", words)?;
@@ -86,6 +90,23 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
         "help" | "--help" | "-h" => Ok(Request::Help),
         other => Err(format!("there is no command `{other}`; there is: {COMMANDS}")),
     }
+}
+
+fn order(words: impl Iterator<Item = String>) -> Result<Order, String> {
+    let mut order = Order::default();
+    for word in words {
+        match word.as_str() {
+            "--bless" => order.bless = true,
+            "--check-reproducible" => order.check_reproducible = true,
+            name => order.images.push(dist::find(name).ok_or_else(|| {
+                format!(
+                    "`dist` knows no image `{name}`; there is: {}, --bless, --check-reproducible",
+                    dist::names()
+                )
+            })?),
+        }
+    }
+    Ok(order)
 }
 
 fn nothing_after(command: &str, mut words: impl Iterator<Item = String>) -> Result<(), String> {
@@ -101,6 +122,10 @@ usage: cargo xtask COMMAND
 
   test              run every level of tests that this machine allows, and set up what they need
   ci                the same, but a mandatory level that cannot be set up is a failure (also `test` with CI=true)
+  dist [IMAGE..]    build kernel images into target/dist: {}
+      --bless       rewrite the committed lists of what they import
+      --check-reproducible
+                    build each again from another folder and expect the same bytes
   bench NAME ARGS   run a benchmark: {}
   mutants [FILTER]  weaken each atomic ordering of kexec and expect a loom model to fail;
                     FILTER is part of a file, line, model or name as it is printed
@@ -109,6 +134,7 @@ usage: cargo xtask COMMAND
 levels, in the order in which they run:
 
 ",
+        dist::names(),
         bench::names()
     );
     for level in LEVELS {
@@ -143,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn images_and_what_to_do_with_them_come_in_any_order() {
+        assert_eq!(parsed("dist"), Ok(Request::Dist(Order::default())));
+        let Ok(Request::Dist(order)) = parsed("dist --bless probe --check-reproducible xenbus") else {
+            panic!("not understood as a build");
+        };
+        assert_eq!(order.images.iter().map(|image| image.name).collect::<Vec<_>>(), ["probe", "xenbus"]);
+        assert!(order.bless && order.check_reproducible);
+    }
+
+    #[test]
     fn a_filter_is_optional() {
         assert_eq!(parsed("mutants"), Ok(Request::Mutants { filter: None }));
         assert_eq!(parsed("mutants task.rs"), Ok(Request::Mutants { filter: Some("task.rs".to_owned()) }));
@@ -154,6 +190,7 @@ mod tests {
         assert!(message("tset").contains("`tset`") && message("tset").contains("mutants"));
         assert!(message("bench disk").contains("`disk`") && message("bench disk").contains("exec"));
         assert!(message("bench").contains("exec"));
+        assert!(message("dist xenusb").contains("`xenusb`") && message("dist xenusb").contains("xenbus"));
         assert!(message("test now").contains("`now`"));
         assert!(message("mutants a b").contains("`b`"));
         assert!(message("").contains("missing"));

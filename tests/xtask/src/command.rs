@@ -7,7 +7,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -84,6 +84,14 @@ impl CommandLine {
         self
     }
 
+    /// Runs it in `folder` instead. Comes last, for it is shown first.
+    #[must_use]
+    pub fn inside(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self.shown = format!("cd {} && {}", quoted(&folder.to_string_lossy()), self.shown);
+        self
+    }
+
     /// Removes environment variables that are set for us and would mislead the child.
     #[must_use]
     pub fn without(mut self, names: &[&str]) -> Self {
@@ -105,6 +113,16 @@ impl CommandLine {
             bail!("`{}` failed ({status})", self.shown);
         }
         Ok(())
+    }
+
+    /// Shows the line, runs it, and holds back what it prints.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn outcome(mut self) -> Result<Output> {
+        self.show();
+        self.command.output().with_context(|| format!("could not start `{}`", self.shown))
     }
 
     /// Like [`run`](Self::run), and counts the tests that libtest reports on the way.
@@ -228,6 +246,13 @@ mod tests {
             .word("it's")
             .set("MIRIFLAGS", "-Za -Zb");
         assert_eq!(line.to_string(), r"MIRIFLAGS='-Za -Zb' cargo test --release 'a b' 'it'\''s'");
+    }
+
+    #[test]
+    fn a_line_runs_where_it_says() {
+        let line = CommandLine::new(Path::new("/"), "pwd").set("A", "b").inside(Path::new("/usr"));
+        assert_eq!(line.to_string(), "cd /usr && A=b pwd");
+        assert_eq!(line.outcome().expect("it starts").stdout, b"/usr\n");
     }
 
     #[test]

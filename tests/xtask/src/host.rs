@@ -1,7 +1,7 @@
 //! The machine: where the repository is, what is installed on it, and how to get the rest.
 //!
-//! What is missing comes from Debian's packages, and only there: toolchains and their parts are the
-//! developer's own business, so that nothing here ever asks rustup to download.
+//! What is missing comes from Debian's packages. Toolchains and their parts are the developer's own business:
+//! rustup is asked for nothing but a target, which changes none of what is already there.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,10 +26,19 @@ pub struct Need {
     pub what: &'static str,
     /// The Debian packages that bring it.
     pub packages: &'static [&'static str],
-    /// Another command that brings it, for a developer whose toolchain comes from rustup.
-    pub rustup: Option<&'static str>,
+    /// What brings it to a toolchain that comes from rustup.
+    pub rustup: Option<Rustup>,
     /// Whether it is there: asks for the thing itself, not for the package.
     pub present: fn(&Host) -> bool,
+}
+
+/// Something that rustup adds to a toolchain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rustup {
+    /// A program. It would be run in place of what the developer has, so it is only suggested.
+    Component(&'static str),
+    /// Another target's library. It is added without being asked for: nothing else changes.
+    Target(&'static str),
 }
 
 impl Host {
@@ -81,11 +90,20 @@ impl Host {
     pub fn supply(&self, needs: &[Need]) -> Result<(), String> {
         for need in needs {
             let present = || (need.present)(self);
-            if !(present() || self.is_root() && self.install(need.packages) && present()) {
+            if !(present()
+                || need.rustup.is_some_and(|rustup| self.add(rustup)) && present()
+                || self.is_root() && self.install(need.packages) && present())
+            {
                 return Err(need.message());
             }
         }
         Ok(())
+    }
+
+    /// Whether rustup, where it is, could add a target to the toolchain that runs us.
+    fn add(&self, rustup: Rustup) -> bool {
+        let is_target = matches!(rustup, Rustup::Target(_));
+        is_target && Self::attempt(self.program("rustup").words(&rustup.arguments()))
     }
 
     fn is_root(&self) -> bool {
@@ -95,20 +113,36 @@ impl Host {
     /// Whether apt-get could install them.
     fn install(&self, packages: &[&str]) -> bool {
         let apt = || self.program("apt-get").set("DEBIAN_FRONTEND", "noninteractive");
-        let attempt = |line: CommandLine| line.run().inspect_err(|error| println!("{error:#}")).is_ok();
         // Even if some list could not be had, the packages may be in another.
-        self.lists_updated.get_or_init(|| attempt(apt().words("update --quiet")));
+        self.lists_updated.get_or_init(|| Self::attempt(apt().words("update --quiet")));
         // Someone else's apt-get may be at work.
         let install = apt().words("install --yes --quiet --no-install-recommends -o DPkg::Lock::Timeout=60");
-        attempt(packages.iter().fold(install, CommandLine::word))
+        Self::attempt(packages.iter().fold(install, CommandLine::word))
+    }
+
+    /// Whether it succeeds. There may be another way, so that the failure is only shown.
+    fn attempt(line: CommandLine) -> bool {
+        line.run().inspect_err(|error| println!("{error:#}")).is_ok()
     }
 }
 
 impl Need {
     fn message(&self) -> String {
         let apt = format!("`sudo apt-get install --no-install-recommends {}`", self.packages.join(" "));
-        let way = self.rustup.map_or_else(|| apt.clone(), |rustup| format!("`{rustup}`, or {apt}"));
+        let way = match self.rustup {
+            Some(rustup) => format!("`rustup {}`, or {apt}", rustup.arguments()),
+            None => apt,
+        };
         format!("{} is missing; to get it: {way}", self.what)
+    }
+}
+
+impl Rustup {
+    fn arguments(self) -> String {
+        match self {
+            Self::Component(name) => format!("component add {name}"),
+            Self::Target(triple) => format!("target add {triple}"),
+        }
     }
 }
 
@@ -127,7 +161,7 @@ mod tests {
         let need = Need {
             what: "the oracle",
             packages: &["delphi", "delphi-dev"],
-            rustup: Some("rustup component add oracle"),
+            rustup: Some(Rustup::Component("oracle")),
             present: |_| false,
         };
         assert_eq!(

@@ -5,7 +5,8 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::{
-    host::{Host, Need},
+    dist,
+    host::{Host, Need, Rustup},
     lints, miri, mutants, no_std,
 };
 
@@ -51,7 +52,7 @@ pub const LEVELS: &[Level] = &[
         needs: &[Need {
             what: "rustfmt",
             packages: &["rustfmt-web"],
-            rustup: Some("rustup component add rustfmt"),
+            rustup: Some(Rustup::Component("rustfmt")),
             present: |host| host.cargo().words("fmt --version").succeeds(),
         }],
         run: |host| {
@@ -66,7 +67,7 @@ pub const LEVELS: &[Level] = &[
         needs: &[Need {
             what: "clippy",
             packages: &["rust-web-clippy"],
-            rustup: Some("rustup component add clippy"),
+            rustup: Some(Rustup::Component("clippy")),
             present: |host| host.cargo().words("clippy --version").succeeds(),
         }],
         run: lints::run,
@@ -77,6 +78,13 @@ pub const LEVELS: &[Level] = &[
         duty: Duty::Mandatory,
         needs: &[no_std::TOOLCHAIN],
         run: no_std::run,
+    },
+    Level {
+        name: "dist",
+        shows: "the kernel images build, keep to the rules for drivers, and are the same bytes from another folder",
+        duty: Duty::Mandatory,
+        needs: dist::NEEDS,
+        run: dist::level,
     },
     Level {
         name: "test",

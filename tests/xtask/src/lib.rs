@@ -9,7 +9,9 @@
 //! - [`levels`]: the table of levels, which is the place to add one; [`run`] goes through it;
 //! - [`host`]: the machine: where the repository is, what is installed, how to get the rest;
 //! - [`command`]: one child process, shown before it runs;
-//! - [`lints`], [`no_std`], [`miri`], [`mod@bench`]: the levels and commands that have a choice to make;
+//! - [`lints`], [`no_std`], [`miri`], [`mod@bench`]: the levels and commands that have a choice to make, two of
+//!   them with `toolchain`;
+//! - [`dist`]: builds the kernel images and holds them to the rules for drivers;
 //! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
 //! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
 //! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
@@ -19,6 +21,7 @@ pub mod architecture;
 pub mod bench;
 pub mod cli;
 pub mod command;
+pub mod dist;
 pub mod host;
 pub mod levels;
 pub mod lints;
@@ -27,3 +30,4 @@ pub mod mutants;
 pub mod no_std;
 pub mod run;
 pub mod tokens;
+mod toolchain;

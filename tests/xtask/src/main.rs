@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use xtask::{
     bench,
     cli::{self, Request},
+    dist,
     host::Host,
     mutants, run,
 };
@@ -41,6 +42,7 @@ fn carry_out(request: Request) -> anyhow::Result<bool> {
         }
         Request::Test { skips } => Ok(run::all_levels(&host, skips)),
         Request::Bench { name, arguments } => bench::run(&host, name, &arguments).map(|()| true),
+        Request::Dist(order) => dist::run(&host, &order).map(|()| true),
         Request::Mutants { filter } => {
             let tally = mutants::run(&host, filter.as_deref())?;
             Ok(tally.survived == 0)

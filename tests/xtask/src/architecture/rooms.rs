@@ -83,6 +83,7 @@ pub const ROOMS: &[Room] = &[
     room("tests/sim",       Some("xen-sim"),       Only(&["xen-abi"]), Bound),
     // Whatever brings things together.
     room("tests/nt",        Some("nt-sim"),        Anything, Free),
+    room("tests/nt/probe",  Some("nt-probe"),      Only(&["nt-sys"]), Bound),
     room("tests/lab",       None,                  Anything, Free),
     room("tests/harness",   None,                  Anything, Free),
     room("tests/loom",      Some("kexec-loom"),    Anything, Free),
