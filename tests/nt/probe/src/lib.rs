@@ -1,9 +1,9 @@
 //! `probe.sys`: a small driver in the raw style of WDM that does everything right, unless it is asked to do one thing
 //! wrong. It shows what `nt-sim` catches: loaded as the service `probe-double-free`, it frees something twice.
 //!
-//! - [`device`]: `AddDevice`, and the device's life by Plug and Play;
+//! - `device`: `AddDevice`, and the device's life by Plug and Play;
 //! - [`request`]: requests, the interrupt, DPCs, the timer;
-//! - [`tour`]: the kernel's answers, as a driver sees them;
+//! - `tour`: the kernel's answers, as a driver sees them;
 //! - [`crime`]: the names of all crimes, and those that are committed on the spot.
 //!
 //! A driver for people is written on `kexec-nt` and looks nothing like this.

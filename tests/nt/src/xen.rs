@@ -1,0 +1,212 @@
+//! A fake Xen, from its public headers: what a guest sees of it with CPUID and hypercalls.
+//!
+//! Sources: `xen/include/public/arch-x86/cpuid.h` (leaves), `arch-x86/xen-x86_64.h` (the hypercall ABI), `xen.h`
+//! (numbers of hypercalls), `version.h` (`xen_version`), `errno.h`.
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    machine::{Hypercall, Registers},
+    schedule::Dice,
+    verdict::{Finding, Verdict},
+};
+
+/// What kind of Xen there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How it behaves.
+    pub mood: Mood,
+    /// The processor's vendor, which decides on the instruction for hypercalls.
+    pub vendor: Vendor,
+    /// The first of its CPUID leaves: `0x4000_0000`, or so many times 0x100 above. What is below belongs to the other
+    /// hypervisor that it then plays ("Microsoft Hv").
+    pub base: u32,
+    /// Major and minor.
+    pub version: (u16, u16),
+    /// How long a hypercall takes.
+    pub takes: Duration,
+}
+
+/// How Xen behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// As its headers say.
+    Kind,
+    /// There is none: no leaves, and hypercall instructions raise #UD.
+    Absent,
+    /// Every hypercall is answered with `-ENOSYS`.
+    Refusing,
+    /// So many hypercalls are answered with `-EAGAIN`, the others as the headers say.
+    Busy {
+        /// So many.
+        calls: u64,
+    },
+    /// Every hypercall is answered with any number.
+    Hostile,
+}
+
+/// Who made the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// `vmcall`
+    Intel,
+    /// `vmmcall`
+    Amd,
+}
+
+impl Config {
+    /// Xen 4.17 on an Intel processor.
+    pub const DEFAULT: Self = Self {
+        mood: Mood::Kind,
+        vendor: Vendor::Intel,
+        base: FIRST_LEAF,
+        version: (4, 17),
+        takes: Duration::ZERO,
+    };
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// `XEN_CPUID_FIRST_LEAF`, and how far apart two hypervisors' leaves are.
+const FIRST_LEAF: u32 = 0x4000_0000;
+const STRIDE: u32 = 0x100;
+/// The leaves that there are above the first.
+const LEAVES: u32 = 5;
+/// `XEN_CPUID_LEAF(2)`: the MSR for a hypercall page, of which a guest may make as many as it says here.
+const HYPERCALL_MSR: u32 = 0x4000_0000;
+
+/// `__HYPERVISOR_xen_version`, `XENVER_version`.
+const XEN_VERSION: u64 = 17;
+const XENVER_VERSION: u64 = 0;
+/// `XEN_EAGAIN`, `XEN_ENOSYS`.
+const EAGAIN: i64 = 11;
+const ENOSYS: i64 = 38;
+/// What a debug hypervisor leaves in the argument registers, which are clobbered by a hypercall.
+const CLOBBERED: u64 = 0xDEAD_BEEF_DEAD_BEEF;
+
+/// The hypervisor.
+#[derive(Debug)]
+pub(crate) struct Xen {
+    config: Config,
+    dice: Dice,
+    calls: BTreeMap<u64, u64>,
+}
+
+impl Xen {
+    pub(crate) fn new(config: Config, seed: u64) -> Self {
+        Self { config, dice: Dice::new(!seed), calls: BTreeMap::new() }
+    }
+
+    /// How often a hypercall was made.
+    pub(crate) fn calls(&self, number: u64) -> u64 {
+        self.calls.get(&number).copied().unwrap_or(0)
+    }
+
+    /// How long a hypercall takes, in units of 100 ns.
+    pub(crate) fn takes(&self) -> Option<u64> {
+        let units = u64::try_from(self.config.takes.as_nanos() / 100).expect("less than an age");
+        (units != 0).then_some(units)
+    }
+
+    /// eax, ebx, ecx, edx of a leaf.
+    pub(crate) fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        let Config { mood, vendor, base, version, .. } = self.config;
+        if leaf == 0 {
+            let vendor = match vendor {
+                Vendor::Intel => b"GenuntelineI",
+                Vendor::Amd => b"AuthcAMDenti",
+            };
+            return signature(0xD, vendor);
+        }
+        if mood == Mood::Absent {
+            return [0; 4];
+        }
+        if leaf == 1 {
+            // The hypervisor bit.
+            return [0, 0, 1 << 31, 0];
+        }
+        match leaf.checked_sub(base) {
+            Some(0) => signature(base + LEAVES, b"XenVMMXenVMM"),
+            Some(1) => [u32::from(version.0) << 16 | u32::from(version.1), 0, 0, 0],
+            Some(2) => [1, HYPERCALL_MSR, 0, 0],
+            _ if (FIRST_LEAF..base).contains(&leaf) && leaf.is_multiple_of(STRIDE) => {
+                signature(leaf + LEAVES, b"Microsoft Hv")
+            }
+            _ => [0; 4],
+        }
+    }
+
+    /// A hypercall: the number in rax, the arguments in rdi, rsi, rdx, r10, r8, r9, the result in rax.
+    pub(crate) fn hypercall(
+        &mut self,
+        instruction: Hypercall,
+        registers: &mut Registers,
+    ) -> Result<u64, Finding> {
+        let right = match self.config.vendor {
+            Vendor::Intel => Hypercall::Vmcall,
+            Vendor::Amd => Hypercall::Vmmcall,
+        };
+        if self.config.mood == Mood::Absent || instruction != right {
+            let vendor = self.config.vendor;
+            let facts = format!("#UD: {instruction:?} on {vendor:?}, Xen is {:?}", self.config.mood);
+            return Err(Verdict::Exception.because(facts));
+        }
+        let before: u64 = self.calls.values().sum();
+        *self.calls.entry(registers.rax).or_default() += 1;
+        let result = match (self.config.mood, registers.rax, registers.rdi) {
+            (Mood::Hostile, ..) => self.any_number(),
+            (Mood::Busy { calls }, ..) if before < calls => (-EAGAIN).cast_unsigned(),
+            (Mood::Kind | Mood::Busy { .. }, XEN_VERSION, XENVER_VERSION) => {
+                let (major, minor) = self.config.version;
+                u64::from(major) << 16 | u64::from(minor)
+            }
+            _ => (-ENOSYS).cast_unsigned(),
+        };
+        registers.rdi = CLOBBERED;
+        registers.rsi = CLOBBERED;
+        Ok(result)
+    }
+
+    /// Numbers that code might take for something else, and others.
+    fn any_number(&mut self) -> u64 {
+        const ODD: [u64; 6] = [0, 1, u64::MAX, 1 << 63, 0xFFFF_FFFF, 0x8000_0000];
+        let index = self.dice.index(ODD.len() + 2);
+        ODD.get(index).copied().unwrap_or_else(|| self.dice.roll())
+    }
+}
+
+/// A leaf that names somebody: the twelve letters are in ebx, ecx, edx.
+fn signature(eax: u32, name: &[u8; 12]) -> [u32; 4] {
+    let word = |at: usize| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
+    [eax, word(0), word(4), word(8)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xen(config: Config) -> Xen {
+        Xen::new(config, 1)
+    }
+
+    #[test]
+    fn the_leaves_are_those_of_the_header() {
+        let xen = xen(Config::DEFAULT);
+        assert_eq!(xen.cpuid(0x4000_0000), [0x4000_0005, 0x566E_6558, 0x6558_4D4D, 0x4D4D_566E]);
+        assert_eq!(xen.cpuid(0x4000_0001)[0], 0x0004_0011);
+        assert_eq!(xen.cpuid(0)[1..], [0x756E_6547, 0x6C65_746E, 0x4965_6E69]);
+    }
+
+    #[test]
+    fn another_hypervisor_is_below_when_the_base_is_not_the_first() {
+        let xen = xen(Config { base: 0x4000_0100, ..Config::DEFAULT });
+        assert_ne!(xen.cpuid(0x4000_0000)[1], 0x566E_6558);
+        assert_ne!(xen.cpuid(0x4000_0000)[1], 0);
+        assert_eq!(xen.cpuid(0x4000_0100)[1], 0x566E_6558);
+    }
+}
