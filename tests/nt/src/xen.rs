@@ -77,7 +77,7 @@ const FIRST_LEAF: u32 = 0x4000_0000;
 const STRIDE: u32 = 0x100;
 /// The leaves that there are above the first.
 const LEAVES: u32 = 5;
-/// `XEN_CPUID_LEAF(2)`: the MSR for a hypercall page, of which a guest may make as many as it says here.
+/// `XEN_CPUID_LEAF(2)`: the MSR for a hypercall page, which is not modelled: whoever writes to it is found.
 const HYPERCALL_MSR: u32 = 0x4000_0000;
 
 /// `__HYPERVISOR_xen_version`, `XENVER_version`.

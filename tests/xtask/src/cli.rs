@@ -28,6 +28,11 @@ pub enum Request {
     },
     /// Build kernel images.
     Dist(Order),
+    /// Break the joints of the driver, one at a time.
+    Joints {
+        /// Only those whose name contains this.
+        filter: Option<String>,
+    },
     /// Weaken the atomic orderings of kexec, one at a time.
     Mutants {
         /// Only those whose line of output contains this.
@@ -46,7 +51,7 @@ pub enum Skips {
     Fail,
 }
 
-const COMMANDS: &str = "test, ci, dist, bench, mutants, help";
+const COMMANDS: &str = "test, ci, dist, bench, joints, mutants, help";
 
 /// Reads the words after `cargo xtask`.
 ///
@@ -82,6 +87,11 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
             Ok(Request::Bench { name: found, arguments: words.collect() })
         }
         "dist" => order(words).map(Request::Dist),
+        "joints" => {
+            let filter = words.next();
+            nothing_after("joints FILTER", words)?;
+            Ok(Request::Joints { filter })
+        }
         "mutants" => {
             let filter = words.next();
             nothing_after("mutants FILTER", words)?;
@@ -127,6 +137,8 @@ usage: cargo xtask COMMAND
       --check-reproducible
                     build each again from another folder and expect the same bytes
   bench NAME ARGS   run a benchmark: {}
+  joints [FILTER]   break each joint between driver, kexec and NT and expect a test of the simulated NT to
+                    fail; FILTER is part of a name as it is printed
   mutants [FILTER]  weaken each atomic ordering of kexec and expect a loom model to fail;
                     FILTER is part of a file, line, model or name as it is printed
   help              print this
@@ -180,6 +192,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_optional() {
+        assert_eq!(parsed("joints beat"), Ok(Request::Joints { filter: Some("beat".to_owned()) }));
         assert_eq!(parsed("mutants"), Ok(Request::Mutants { filter: None }));
         assert_eq!(parsed("mutants task.rs"), Ok(Request::Mutants { filter: Some("task.rs".to_owned()) }));
     }

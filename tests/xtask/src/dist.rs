@@ -22,6 +22,7 @@ use std::{fmt, fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+pub(crate) use self::reproduce::copy_sources;
 use self::{
     build::{Built, Tools, Tree},
     lint::Subject,
@@ -154,7 +155,7 @@ fn make(host: &Host, order: &Order) -> Result<()> {
         let elsewhere = target.join("again");
         remove(&elsewhere)?;
         let tree = Tree { root: &elsewhere.join("source"), target: &elsewhere.join("target") };
-        reproduce::copy_sources(host, tree.root)?;
+        copy_sources(host, tree.root)?;
         for candidate in &mut candidates {
             let again = tools.build(tree, candidate.image);
             let differences = again.and_then(|again| reproduce::differences(&candidate.built, &again));
@@ -204,6 +205,32 @@ impl Candidate {
         let report = Report { image, pe: &pe, sys: &sys, pdb: &pdb, tools: &tools.description }.to_string();
         print!("\n{report}");
         Ok(Self { image, built, report, problems })
+    }
+}
+
+/// Builds images from other sources than these, and looks at nothing.
+#[derive(Debug)]
+pub(crate) struct Workshop(Tools);
+
+impl Workshop {
+    /// Finds the tools.
+    ///
+    /// # Errors
+    ///
+    /// One is missing.
+    pub(crate) fn find(host: &Host) -> Result<Self> {
+        host.supply(NEEDS).map_err(|missing| anyhow!(missing))?;
+        Tools::find(host).map(Self)
+    }
+
+    /// Builds an image from the sources at `root`, by way of `target`, and puts it into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// It does not build.
+    pub(crate) fn build(&self, image: &str, root: &Path, target: &Path, folder: &Path) -> Result<()> {
+        let image = find(image).with_context(|| format!("there is no image `{image}`"))?;
+        self.0.build(Tree { root, target }, image)?.deliver(folder, "built for a test\n")
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     dist,
     host::{Host, Need, Rustup},
-    lints, miri, mutants, no_std,
+    joints, lints, miri, mutants, no_std,
 };
 
 /// One level.
@@ -42,6 +42,18 @@ pub enum Outcome {
     /// It could not be set up; why, and what would help.
     Skipped(String),
 }
+
+/// What the tests of `nt-sys` compare it with.
+const DDK: Need = Need {
+    what: "mingw-w64's compiler and DDK headers",
+    packages: &["gcc-mingw-w64-x86-64-win32", "mingw-w64-x86-64-dev"],
+    rustup: None,
+    present: |host| {
+        let include =
+            host.program("x86_64-w64-mingw32-gcc").words("-fsyntax-only -include ddk/ntddk.h -x c /dev/null");
+        include.succeeds()
+    },
+};
 
 /// Every level, in the order in which they run.
 pub const LEVELS: &[Level] = &[
@@ -88,9 +100,10 @@ pub const LEVELS: &[Level] = &[
     },
     Level {
         name: "test",
-        shows: "unit, property, conformance, trace, compile-fail, architecture and documentation tests",
+        shows: "unit, property, conformance, trace, compile-fail, architecture and documentation tests; the images in a \
+                simulated NT; the NT ABI against another's headers",
         duty: Duty::Mandatory,
-        needs: &[],
+        needs: &[DDK],
         run: |host| {
             let totals = host
                 .cargo()
@@ -131,6 +144,13 @@ pub const LEVELS: &[Level] = &[
         duty: Duty::Mandatory,
         needs: &[],
         run: |host| mutants::run(host, None)?.outcome(),
+    },
+    Level {
+        name: "joints",
+        shows: "each joint between driver, kexec and NT is needed: break it and a test of the simulated NT fails",
+        duty: Duty::Mandatory,
+        needs: dist::NEEDS,
+        run: |host| joints::run(host, None)?.outcome(),
     },
     Level {
         name: "miri",

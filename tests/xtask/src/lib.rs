@@ -13,6 +13,7 @@
 //!   them with `toolchain`;
 //! - [`dist`]: builds the kernel images and holds them to the rules for drivers;
 //! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
+//! - [`joints`]: breaks the driver, one step at a time, and expects a test of the simulated NT to notice;
 //! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
 //! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod command;
 pub mod dist;
 pub mod host;
+pub mod joints;
 pub mod levels;
 pub mod lints;
 pub mod miri;

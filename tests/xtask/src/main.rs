@@ -8,7 +8,7 @@ use xtask::{
     cli::{self, Request},
     dist,
     host::Host,
-    mutants, run,
+    joints, mutants, run,
 };
 
 /// The exit code for a command line that makes no sense, as with most command-line tools.
@@ -43,6 +43,10 @@ fn carry_out(request: Request) -> anyhow::Result<bool> {
         Request::Test { skips } => Ok(run::all_levels(&host, skips)),
         Request::Bench { name, arguments } => bench::run(&host, name, &arguments).map(|()| true),
         Request::Dist(order) => dist::run(&host, &order).map(|()| true),
+        Request::Joints { filter } => {
+            let tally = joints::run(&host, filter.as_deref())?;
+            Ok(tally.loose == 0)
+        }
         Request::Mutants { filter } => {
             let tally = mutants::run(&host, filter.as_deref())?;
             Ok(tally.survived == 0)

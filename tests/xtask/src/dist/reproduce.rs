@@ -15,7 +15,7 @@ use crate::{architecture::rooms::FOLDERS, command::CommandLine, host::Host};
 /// # Errors
 ///
 /// They cannot be copied.
-pub(super) fn copy_sources(host: &Host, to: &Path) -> Result<()> {
+pub(crate) fn copy_sources(host: &Host, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("could not create {}", to.display()))?;
     let copy = host.program("cp").words("-R Cargo.toml Cargo.lock");
     let is_there = |folder: &&&str| host.root().join(folder).is_dir();

@@ -1,0 +1,175 @@
+//! The joints: what is done where driver, kexec and NT meet, and the test that fails when it is not.
+//!
+//! `original` must be in its file once, to the letter; `replacement` stands there when the joint is broken. A
+//! joint that no longer applies fails the command.
+
+/// A joint, and how it is broken.
+#[derive(Clone, Copy, Debug)]
+pub struct Joint {
+    /// Its name in the output, such as `dpc-not-queued`.
+    pub name: &'static str,
+    /// The file, from the top of the repository.
+    pub file: &'static str,
+    /// What is there.
+    pub original: &'static str,
+    /// What stands there when it is broken.
+    pub replacement: &'static str,
+    /// The test of `tests/nt/tests/xenbus.rs` that watches it.
+    pub test: &'static str,
+}
+
+const DPC: &str = "kexec/nt/src/dpc.rs";
+const TIMER: &str = "kexec/nt/src/timer.rs";
+const DEVICE: &str = "kexec/nt/src/device.rs";
+const IRP: &str = "kexec/nt/src/irp.rs";
+const REQUEST: &str = "kexec/nt/src/request.rs";
+const XENBUS: &str = "xenbus/driver/src/device.rs";
+
+/// Every joint.
+#[rustfmt::skip]
+pub const JOINTS: &[Joint] = &[
+    // The doorbell is a KDPC.
+    joint("doorbell-not-rung", DPC,
+        "unsafe { ntddk::KeInsertQueueDpc(self.kdpc.get(), ptr::null_mut(), ptr::null_mut()) };",
+        "let _ = (ntddk::KeInsertQueueDpc, self.kdpc.get());", "a_life"),
+    joint("dpc-runs-nothing", DPC,
+        "executor.try_run(&mut level);",
+        "let _ = (executor, &mut level);", "a_life"),
+    joint("dpcs-not-flushed", DPC,
+        "unsafe { ntddk::KeFlushQueuedDpcs() };",
+        "", "a_removal_ends_all_requests"),
+    // A wake from below `DISPATCH_LEVEL` raises around push and doorbell, and lowers again.
+    joint("wake-not-raised", "kexec/nt/src/irql.rs",
+        "if found < DISPATCH_LEVEL {",
+        "if false && found < DISPATCH_LEVEL {", "doorbells_are_rung_at_dispatch_level"),
+    joint("wake-not-lowered", "kexec/nt/src/irql.rs",
+        "unsafe { ntddk::KeLowerIrql(level) };",
+        "let _ = level;", "a_life"),
+    // The interrupt wakes a task, from its own level.
+    joint("interrupt-wakes-nobody", XENBUS,
+        "self.upcall.raise();",
+        "", "a_request_is_answered_by_its_upcall"),
+    joint("interrupt-not-disconnected", XENBUS,
+        "running.interrupt.disconnect(passive);",
+        "let _ = running.interrupt;", "a_life"),
+    // The timer's DPC wakes a task.
+    joint("timer-not-set", TIMER,
+        "shared.set(at.since(now));",
+        "", "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-wakes-nobody", TIMER,
+        "shared.waiter.wake();",
+        "let _ = shared;", "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-not-cancelled", TIMER,
+        "unsafe { ntddk::KeCancelTimer(shared.timer()) };",
+        "", "a_life"),
+    joint("beat-not-raised", XENBUS,
+        "events.beat.raise();",
+        "let _ = events;", "a_beat_answers_when_no_upcall_comes"),
+    // A thread waits for a task.
+    joint("waiter-not-woken", "kexec/nt/src/wait.rs",
+        "unsafe { &*parker.cast::<Parker>() }.unpark();",
+        "", "a_removal_waits_for_a_slow_task"),
+    joint("waiter-not-freed", "kexec/nt/src/wait.rs",
+        "if before == 1 {",
+        "if before == 2 {", "a_life"),
+    // An IRP is owned, and completed once.
+    joint("irp-not-marked-pending", IRP,
+        "self.stack_mut().Control |= SL_PENDING_RETURNED;",
+        "", "a_life"),
+    joint("irp-completed-twice", IRP,
+        "unsafe { ntddk::IofCompleteRequest(self.0.as_ptr(), IO_NO_INCREMENT) };",
+        "unsafe { ntddk::IofCompleteRequest(self.0.as_ptr(), IO_NO_INCREMENT); \
+         ntddk::IofCompleteRequest(self.0.as_ptr(), IO_NO_INCREMENT) };", "a_life"),
+    joint("irp-touched-after-completion", IRP,
+        "unsafe { ntddk::IofCompleteRequest(self.0.as_ptr(), IO_NO_INCREMENT) };",
+        "unsafe { ntddk::IofCompleteRequest(self.0.as_ptr(), IO_NO_INCREMENT); (*self.0.as_ptr()).IoStatus.Information = 0 };",
+        "an_upcall_inside_a_completion_wakes_nobody_that_is_not_there"),
+    joint("irp-without-status", IRP,
+        "self.set_status(status, information);",
+        "let _ = information;", "a_life"),
+    joint("irp-location-not-skipped", IRP,
+        "*number = number.wrapping_add(1);",
+        "let _ = number;", "everything_else_is_passed_on"),
+    joint("request-dropped-unanswered", REQUEST,
+        "self.answer(|request| request.fail(Status::failure(STATUS_CANCELLED)));",
+        "let _ = STATUS_CANCELLED;", "a_removal_ends_all_requests"),
+    joint("request-answered-too-long", REQUEST,
+        "let Some(output) = self.output().get_mut(..data.len()) else {",
+        "let room = self.room().max(data.len()); let buffer = self.irp.system_buffer(); let all = if buffer.is_null() { &mut [] } else { \
+         unsafe { slice::from_raw_parts_mut(buffer, room) } }; let Some(output) = all.get_mut(..data.len()) else {",
+        "bad_requests_are_refused"),
+    joint("request-lost-when-full", XENBUS,
+        "Err(SpawnError::Full((.., epilogue))) => epilogue(level, Ok(Err(Failure::Busy))),",
+        "Err(SpawnError::Full((.., epilogue))) => core::mem::forget(epilogue),", "one_request_too_many_is_refused"),
+    // The device's life.
+    joint("start-not-passed-on", DEVICE,
+        "let below = Status::check(irp.pass_and_wait(lower, &mut passive));",
+        "let below = Status::check(STATUS_SUCCESS);", "a_life"),
+    joint("start-does-nothing", DEVICE,
+        "irp.complete(status::code(below.and_then(|()| extension.start(&mut passive))), 0)",
+        "irp.complete(status::code(below), 0)", "a_life"),
+    joint("remove-not-passed-on", DEVICE,
+        "let dispatched = irp.pass(lower);\n        // SAFETY: ours is attached",
+        "let dispatched = irp.complete(STATUS_SUCCESS, 0);\n        // SAFETY: ours is attached", "a_life"),
+    joint("requests-outlive-removal", DEVICE,
+        "F::quiesce(running, passive);",
+        "", "a_removal_ends_all_requests"),
+    joint("removal-does-not-wait", DEVICE,
+        "held.wait_for_others(passive);",
+        "drop(held);", "a_removal_ends_all_requests"),
+    joint("device-not-detached", DEVICE,
+        "unsafe { ntddk::IoDetachDevice(lower.0) };",
+        "", "a_life"),
+    joint("device-not-deleted", DEVICE,
+        "unsafe { ntddk::IoDeleteDevice(device) };\n        dispatched",
+        "let _ = device; dispatched", "a_life"),
+    joint("device-still-initializing", DEVICE,
+        "*flags &= !DO_DEVICE_INITIALIZING;",
+        "", "a_life"),
+    // The executor is run down before its memory goes.
+    joint("executor-not-closed", XENBUS,
+        "if let Ok(close) = self.executor.close() {",
+        "if let (false, Ok(close)) = (true, self.executor.close()) {", "a_removal_ends_all_requests"),
+    joint("executor-not-silenced", XENBUS,
+        "block_on(passive, close).silence(passive);",
+        "let _ = block_on(passive, close);", "a_removal_ends_all_requests"),
+    joint("memory-not-freed", "kexec/nt/src/memory.rs",
+        "unsafe { ntddk::ExFreePoolWithTag(block.cast(), TAG) };",
+        "", "a_life"),
+    joint("memory-freed-too-early", XENBUS,
+        "running.interrupt.disconnect(passive);\n",
+        "let interrupt = running.interrupt; unsafe { running.memory.free() }; interrupt.disconnect(passive); return;\n",
+        "upcalls_during_a_removal_harm_nobody"),
+    // Xen is found, and asked.
+    joint("other-makers-instruction", "xenbus/src/x86.rs",
+        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Ok(Self::Vmmcall),",
+        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Ok(Self::Vmcall),", "finds_every_xen"),
+    joint("only-the-first-leaf", "xenbus/src/x86.rs",
+        "(cpuid::FIRST_LEAF..cpuid::END_OF_LEAVES)",
+        "(cpuid::FIRST_LEAF..cpuid::FIRST_LEAF + 1)", "finds_every_xen"),
+    joint("busy-xen-not-asked-again", "xenbus/src/hypercall.rs",
+        "Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => last = busy,",
+        "Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => return Err(busy),", "a_busy_xen_is_asked_again"),
+    // The dump's entry.
+    joint("dump-entered-as-driver", "xenbus/driver/src/entry.rs",
+        "if let Some(driver) = NonNull::new(driver) {",
+        "if let Some(driver) = Some(NonNull::new(driver).unwrap_or(NonNull::dangling())) {", "the_dump_asks_the_same_question"),
+    joint("dump-allocates", "xenbus/driver/src/dump.rs",
+        "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };",
+        "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };\n    let _ = kexec_nt::memory::DeviceMemory::new().put(0_u64);",
+        "the_dump_asks_the_same_question"),
+    joint("dump-polls-nothing", "kexec/nt/src/crash.rs",
+        "executor.try_run(&mut self.level);",
+        "let _ = &mut self.level;", "the_dump_asks_the_same_question"),
+];
+
+/// A row of the table.
+const fn joint(
+    name: &'static str,
+    file: &'static str,
+    original: &'static str,
+    replacement: &'static str,
+    test: &'static str,
+) -> Joint {
+    Joint { name, file, original, replacement, test }
+}
