@@ -49,9 +49,9 @@ const DDK: Need = Need {
     packages: &["gcc-mingw-w64-x86-64-win32", "mingw-w64-x86-64-dev"],
     rustup: None,
     present: |host| {
-        let include =
-            host.program("x86_64-w64-mingw32-gcc").words("-fsyntax-only -include ddk/ntddk.h -x c /dev/null");
-        include.succeeds()
+        let compiles =
+            "-fsyntax-only -idirafter /usr/share/mingw-w64/include/ddk -include ntddk.h -x c /dev/null";
+        host.program("x86_64-w64-mingw32-gcc").words(compiles).succeeds()
     },
 };
 

@@ -5,7 +5,7 @@
 use core::{
     future::Future,
     pin::{Pin, pin},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use crate::support::{Mark, Place, Wait, executor, flag, model, pool, serve, settle};
@@ -137,13 +137,13 @@ fn a_close_shows_the_last_handle() {
     });
 }
 
-/// What the run did to the future is seen by the handle, if that is the last to let go; what it did to the waker of
-/// who waited comes after that, and is seen when the run has ended.
+/// What the run did to the future and to the slot is seen by the handle, if that is the last to let go, and by the slot's
+/// next tenant; what it did to the waker of who waited comes after that, and is seen when the run has ended.
 #[test]
 fn the_last_to_let_go_sees_the_other() {
     model(|| {
         let (executor, pool) = (executor(8), pool::<1>());
-        let (future, waker) = (Place::new(), Place::new());
+        let (future, waker, again) = (Place::new(), Place::new(), Place::new());
         let mark = Mark(future.clone());
         let mut handle = executor.spawn_with(*pool, || async { drop(mark) }).expect("a slot is free");
         wait(&mut handle, &waker);
@@ -153,6 +153,9 @@ fn the_last_to_let_go_sees_the_other() {
         drop(handle);
         if executor.live() == 0 {
             assert_eq!(future.read(), 1);
+            // Waits with the same cell; whether it has to depends on the run.
+            let mut next = executor.spawn_with(*pool, || async {}).expect("the slot is free");
+            let _ = poll(&mut next, &again);
         }
         consumer.join().unwrap();
         settle(*executor);
@@ -162,6 +165,11 @@ fn the_last_to_let_go_sees_the_other() {
 
 /// Waits for the handle, with a waker that marks the place when nobody has it any more.
 fn wait<T: Unpin>(handle: &mut kexec_loom::JoinHandle<T>, place: &Place) {
+    assert!(poll(handle, place).is_pending(), "nobody has run yet");
+}
+
+/// Polls the handle, with a waker as for [`wait`].
+fn poll<T: Unpin>(handle: &mut kexec_loom::JoinHandle<T>, place: &Place) -> Poll<Result<T, Cancelled>> {
     let joiner = Waker::from(std::sync::Arc::new(Mark(place.clone())));
-    assert!(Pin::new(handle).poll(&mut Context::from_waker(&joiner)).is_pending(), "nobody has run yet");
+    Pin::new(handle).poll(&mut Context::from_waker(&joiner))
 }
