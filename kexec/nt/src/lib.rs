@@ -1,7 +1,41 @@
 //! Windows as a platform of [`kexec`], and what a driver needs around it.
 //!
 //! A driver is a [`Function`](device::Function): what to do on start, with a request, on removal. This crate
-//! turns that into a WDM driver, and everything that has an IRQL, a lifetime or an exactly-once rule into a type:
+//! turns that into a WDM driver, and everything that has an IRQL, a lifetime or an exactly-once rule into a type.
+//! The smallest driver there is answers each request with its own code:
+//!
+//! ```
+//! use core::ptr::NonNull;
+//! use kexec::irql::{Dispatch, Passive};
+//! use kexec_nt::{Dispatched, Status, device::{self, Device, Function}, request::Request};
+//! use nt_sys::{NTSTATUS, PDRIVER_OBJECT, PUNICODE_STRING, STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
+//!
+//! struct Echo;
+//!
+//! impl Function for Echo {
+//!     type Running = ();
+//!
+//!     fn start(_device: &Device, _passive: &mut Passive) -> Result<(), Status> {
+//!         Ok(())
+//!     }
+//!     fn control(_running: &(), _level: &mut Dispatch, request: Request) -> Dispatched {
+//!         let code = request.code().to_le_bytes();
+//!         request.reply(&code)
+//!     }
+//!     fn quiesce(_running: &(), _passive: &mut Passive) {}
+//!     fn stop(_running: (), _passive: &mut Passive) {}
+//! }
+//!
+//! #[unsafe(no_mangle)]
+//! unsafe extern "C" fn DriverEntry(driver: PDRIVER_OBJECT, _: PUNICODE_STRING) -> NTSTATUS {
+//!     let Some(driver) = NonNull::new(driver) else { return STATUS_NOT_SUPPORTED };
+//!     // SAFETY: NT's driver object, in `DriverEntry`.
+//!     unsafe { device::install::<Echo>(driver) };
+//!     STATUS_SUCCESS
+//! }
+//! ```
+//!
+//! One with an executor, an interrupt, a timer and requests that wait is `xenbus/driver`.
 //!
 //! - [`irql`]: the calling CPU, raised and restored;
 //! - [`dpc`]: the executor's doorbell is a KDPC;
@@ -15,7 +49,7 @@
 //! - [`report`]: debug output, and the end;
 //! - [`status`], the `NTSTATUS` of an error.
 //!
-//! It has been run by the workspace's simulated NT only, not by Windows.
+//! All of this has been run by the workspace's simulated NT only, not by Windows.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

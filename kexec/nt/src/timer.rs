@@ -43,7 +43,7 @@ unsafe impl Sync for Shared {}
 pub struct TimerRoom(Shared);
 
 impl Timer {
-    /// Makes a timer in its device's memory. Callable at any level.
+    /// Makes a timer in its device's memory. Up to `DISPATCH_LEVEL`.
     ///
     /// Before the memory is given back, the last [`After`] is dropped, and DPCs are flushed since: closing the executor
     /// whose task has the timer does the one, silencing a [`Dpc`](crate::Dpc) does the other.
