@@ -8,6 +8,7 @@ use crate::{
     trace::What,
     verdict::{Finding, Verdict},
     watchdog,
+    xen::Xen,
 };
 
 /// A call of an export.
@@ -231,6 +232,24 @@ impl Kernel {
                 if matches!(trap, Trap::Rdtscp) {
                     activation.registers_mut().rcx = cpu as u64;
                 }
+            }
+            Trap::In { port, width } => {
+                note("in", [port.into(), width.into()]);
+                let Some(value) = self.xen.port(port, width) else {
+                    let facts = format!("{width} bytes are read from port {port:#x}");
+                    return Err(Verdict::Privileged.because(facts).at(at));
+                };
+                self.context_mut(id).activation.answer(value.into());
+            }
+            Trap::Out { port, width, value } => {
+                note("out", [port.into(), value.into()]);
+                if !Xen::accepts(port, width) {
+                    let facts = format!("{width} bytes are written to port {port:#x}");
+                    return Err(Verdict::Privileged.because(facts).at(at));
+                }
+            }
+            Trap::Wrmsr { register, .. } if Xen::is_hypercall_register(register) => {
+                return Err(Verdict::NotModelled.because("a hypercall page").at(at));
             }
             Trap::ReadCr8 => {
                 let irql = self.context(id).irql;

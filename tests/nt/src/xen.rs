@@ -1,7 +1,7 @@
 //! A fake Xen, from its public headers: what a guest sees of it with CPUID and hypercalls.
 //!
 //! Sources: `xen/include/public/arch-x86/cpuid.h` (leaves), `arch-x86/xen-x86_64.h` (the hypercall ABI), `xen.h`
-//! (numbers of hypercalls), `version.h` (`xen_version`), `errno.h`.
+//! (numbers of hypercalls), `version.h` (`xen_version`), `errno.h`; `docs/misc/hvm-emulated-unplug.pandoc` (ports).
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeMap, time::Duration};
@@ -86,6 +86,11 @@ const XENVER_VERSION: u64 = 0;
 /// `XEN_EAGAIN`, `XEN_ENOSYS`.
 const EAGAIN: i64 = 11;
 const ENOSYS: i64 = 38;
+/// The ports of the unplug protocol, what the first of them reads as, and the version of the protocol.
+const UNPLUG: u16 = 0x10;
+const UNPLUG_MORE: u16 = 0x12;
+const UNPLUG_MAGIC: u32 = 0x49D2;
+const UNPLUG_PROTOCOL: u32 = 1;
 /// What a debug hypervisor leaves in the argument registers, which are clobbered by a hypercall.
 const CLOBBERED: u64 = 0xDEAD_BEEF_DEAD_BEEF;
 
@@ -172,6 +177,27 @@ impl Xen {
         Ok(result)
     }
 
+    /// What a port of the platform reads as, if it is one that a driver may read.
+    pub(crate) fn port(&self, port: u16, width: u8) -> Option<u32> {
+        let value = match (port, width) {
+            (UNPLUG, 2) => UNPLUG_MAGIC,
+            (UNPLUG_MORE, 1) => UNPLUG_PROTOCOL,
+            _ => return None,
+        };
+        // Where nothing is, nothing drives the bus.
+        Some(if self.config.mood == Mood::Absent { u32::MAX >> (32 - 8 * u32::from(width)) } else { value })
+    }
+
+    /// Whether a driver may write to a port: what to unplug and its build, its product and a log.
+    pub(crate) fn accepts(port: u16, width: u8) -> bool {
+        matches!((port, width), (UNPLUG, 2 | 4) | (UNPLUG_MORE, 1 | 2))
+    }
+
+    /// Whether a register is the one that takes a hypercall page's address.
+    pub(crate) fn is_hypercall_register(register: u32) -> bool {
+        register == HYPERCALL_MSR
+    }
+
     /// Numbers that code might take for something else, and others.
     fn any_number(&mut self) -> u64 {
         const ODD: [u64; 6] = [0, 1, u64::MAX, 1 << 63, 0xFFFF_FFFF, 0x8000_0000];
@@ -200,6 +226,16 @@ mod tests {
         assert_eq!(xen.cpuid(0x4000_0000), [0x4000_0005, 0x566E_6558, 0x6558_4D4D, 0x4D4D_566E]);
         assert_eq!(xen.cpuid(0x4000_0001)[0], 0x0004_0011);
         assert_eq!(xen.cpuid(0)[1..], [0x756E_6547, 0x6C65_746E, 0x4965_6E69]);
+    }
+
+    #[test]
+    fn the_ports_are_those_of_the_unplug_protocol() {
+        let there = xen(Config::DEFAULT);
+        assert_eq!([there.port(0x10, 2), there.port(0x12, 1)], [Some(0x49D2), Some(1)]);
+        assert_eq!([there.port(0x10, 1), there.port(0x11, 2), there.port(0x60, 1)], [None; 3]);
+        let absent = xen(Config { mood: Mood::Absent, ..Config::DEFAULT });
+        assert_eq!([absent.port(0x10, 2), absent.port(0x12, 1)], [Some(0xFFFF), Some(0xFF)]);
+        assert!(Xen::accepts(0x10, 2) && Xen::accepts(0x12, 1) && !Xen::accepts(0x60, 1));
     }
 
     #[test]

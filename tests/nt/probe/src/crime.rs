@@ -136,6 +136,10 @@ crimes! {
     Panics = "panics",
     WrongHypercall = "wrong-hypercall",
     Disables = "disables",
+    ReadsPort = "reads-port",
+    WritesPort = "writes-port",
+    ReadsRegister = "reads-register",
+    HypercallPage = "hypercall-page",
     Misaligns = "misaligns",
     CannotUnwind = "cannot-unwind",
     Format = "format",
@@ -226,6 +230,10 @@ pub(crate) unsafe fn commit(extension: *mut Extension) {
             Crime::Panics
             | Crime::WrongHypercall
             | Crime::Disables
+            | Crime::ReadsPort
+            | Crime::WritesPort
+            | Crime::ReadsRegister
+            | Crime::HypercallPage
             | Crime::Misaligns
             | Crime::CannotUnwind
             | Crime::Format
@@ -456,6 +464,14 @@ unsafe fn machine(extension: *mut Extension) {
                 asm!("vmmcall", inout("rax") 17_u64 => _, inout("rdi") 0_u64 => _, inout("rsi") 0_u64 => _);
             }
             Crime::Disables => asm!("cli"),
+            Crime::ReadsPort => asm!("in al, 0x60", out("al") _),
+            Crime::WritesPort => asm!("out 0x60, al", in("al") 0_u8),
+            Crime::ReadsRegister => {
+                asm!("rdmsr", in("ecx") 0xC000_0080_u32, out("eax") _, out("edx") _);
+            }
+            Crime::HypercallPage => {
+                asm!("wrmsr", in("ecx") 0x4000_0000_u32, in("eax") 0x1000_u32, in("edx") 0_u32);
+            }
             Crime::Misaligns => misaligned(),
             Crime::CannotUnwind => without_unwind_data(),
             Crime::Format => {

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "calls of the kernel")]
 
 use core::{
+    arch::asm,
     mem::MaybeUninit,
     ptr,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -60,6 +61,8 @@ pub(crate) unsafe fn take() -> u32 {
         dpcs(&mut facts);
         facts.seen = 400;
         clocks(&mut facts);
+        facts.seen = 500;
+        ports(&mut facts);
         let paged = ExAllocatePoolWithTag(PAGED_POOL, 16, crime::TAG);
         ExFreePoolWithTag(paged, crime::TAG);
         let odd: [i8; 3] = [b'a'.cast_signed(), b'b'.cast_signed(), b'c'.cast_signed()];
@@ -206,4 +209,17 @@ unsafe fn clocks(facts: &mut Facts) {
         let interrupt_time = KeQueryUnbiasedInterruptTime();
         facts.holds(interrupt_time <= KeQueryUnbiasedInterruptTime());
     }
+}
+
+/// The ports of Xen's unplug protocol, of which nothing is unplugged.
+unsafe fn ports(facts: &mut Facts) {
+    let (magic, protocol): (u16, u8);
+    unsafe {
+        asm!("in ax, 0x10", out("ax") magic);
+        asm!("in al, 0x12", out("al") protocol);
+        // A letter for the log.
+        asm!("out 0x12, al", in("al") b't');
+    }
+    facts.holds(magic == 0x49D2);
+    facts.holds(protocol == 1);
 }
