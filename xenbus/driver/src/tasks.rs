@@ -46,7 +46,7 @@ impl Events {
     ///
     /// **Cancel-safe:** another call waits for what comes after it.
     pub async fn next(&self) {
-        // As many places as tasks: if there were none, the caller would have to look again, which it does.
+        // There are as many places as requests. A request without one would not wait, but ask at once.
         if let (Some(upcall), Some(beat)) = (self.upcall.next(), self.beat.next()) {
             select(upcall, beat).await;
         }
