@@ -22,7 +22,6 @@ pub type KAFFINITY = ULONG_PTR;
 pub type KIRQL = UCHAR;
 pub type KPRIORITY = LONG;
 pub type KSPIN_LOCK = ULONG_PTR;
-pub type PKIRQL = *mut KIRQL;
 pub type PKSPIN_LOCK = *mut KSPIN_LOCK;
 
 pub const FALSE: BOOLEAN = 0;
@@ -97,16 +96,6 @@ pub struct UNICODE_STRING {
     pub Buffer: PWSTR,
 }
 pub type PUNICODE_STRING = *mut UNICODE_STRING;
-pub type PCUNICODE_STRING = *const UNICODE_STRING;
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct GUID {
-    pub Data1: ULONG,
-    pub Data2: USHORT,
-    pub Data3: USHORT,
-    pub Data4: [UCHAR; 8],
-}
 
 #[repr(C)]
 #[derive(Clone, Copy)]

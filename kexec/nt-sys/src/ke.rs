@@ -11,7 +11,6 @@ pub type KPROCESSOR_MODE = i8;
 pub mod _MODE {
     pub type Type = super::KPROCESSOR_MODE;
     pub const KernelMode: Type = 0;
-    pub const UserMode: Type = 1;
 }
 
 /// `KWAIT_REASON`.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    basic::{GUID, LARGE_INTEGER, LIST_ENTRY, PROCESSOR_NUMBER, SINGLE_LIST_ENTRY, UNICODE_STRING},
+    basic::{LARGE_INTEGER, LIST_ENTRY, PROCESSOR_NUMBER, SINGLE_LIST_ENTRY, UNICODE_STRING},
     io::{
         DEVICE_OBJECT, DRIVER_EXTENSION, DRIVER_OBJECT, IO_CONNECT_INTERRUPT_PARAMETERS,
         IO_DISCONNECT_INTERRUPT_PARAMETERS, IO_REMOVE_LOCK, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
@@ -69,7 +69,6 @@ layouts! {
     LARGE_INTEGER = 0x08, 8 { QuadPart = 0x00, u.LowPart = 0x00, u.HighPart = 0x04, }
     LIST_ENTRY = 0x10, 8 { Flink = 0x00, Blink = 0x08, }
     SINGLE_LIST_ENTRY = 0x08, 8 { Next = 0x00, }
-    GUID = 0x10, 4 { Data1 = 0x00, Data2 = 0x04, Data3 = 0x06, Data4 = 0x08, }
     PROCESSOR_NUMBER = 0x04, 2 { Group = 0x00, Number = 0x02, Reserved = 0x03, }
     KDPC = 0x40, 8 {
         __bindgen_anon_1.TargetInfoAsUlong = 0x00,
