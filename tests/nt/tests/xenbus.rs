@@ -236,6 +236,34 @@ fn a_removal_waits_for_a_slow_task() {
     assert!(waited >= 55, "the removal found the task at work in {waited} of 60 runs only");
 }
 
+/// The removal waits as well when there is no memory for the event that it would wait for: it looks now and then.
+#[test]
+fn a_removal_waits_without_memory() {
+    let xen = xen::Config { takes: Duration::from_millis(50), ..xen::Config::DEFAULT };
+    let mut looked = 0;
+    for options in runs(60).filter(|options| options.cpus > 1) {
+        looked += once(Options { xen, allocation_failures: 4, ..options }, |nt| {
+            let driver = nt.load("xenbus")?;
+            if let Ok(device) = driver.try_add_device()? {
+                if device.try_start()? == STATUS_SUCCESS {
+                    let request = ask(&device)?;
+                    nt.settle()?;
+                    nt.xen().upcall();
+                    nt.pass(Duration::from_millis(1))?;
+                    device.surprise_remove()?;
+                    expect_answer_or_end(request)?;
+                } else {
+                    device.surprise_remove()?;
+                }
+            }
+            driver.unload()?;
+            let looks = |line: &&String| line.contains(" KeDelayExecutionThread(");
+            Ok(nt.trace().iter().filter(looks).count())
+        });
+    }
+    assert!(looked > 10, "nobody had to do without memory: {looked}");
+}
+
 /// Upcalls come while requests are being completed: they wake tasks whose requests are gone, in slots that are
 /// another's, while the memory of the request is another's, too.
 #[test]

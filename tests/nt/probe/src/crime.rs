@@ -73,6 +73,7 @@ crimes! {
     DeviceLeft = "device-left",
     RemoveLockTag = "remove-lock-tag",
     RemoveLockHeld = "remove-lock-held",
+    RemoveLockUnwaited = "remove-lock-unwaited",
     // Of requests, the interrupt and DPCs.
     StatusUnset = "status-unset",
     OtherStatus = "other-status",

@@ -358,6 +358,8 @@ unsafe fn remove(extension: *mut Extension, irp: PIRP) -> NTSTATUS {
         let lock = &raw mut (*extension).remove_lock;
         if crime::is(Crime::RemoveLockHeld) {
             IoAcquireRemoveLockEx(lock, ptr::null_mut(), ptr::null(), 0, REMOVE_LOCK_SIZE);
+        } else if crime::is(Crime::RemoveLockUnwaited) {
+            IoReleaseRemoveLockEx(lock, irp.cast(), REMOVE_LOCK_SIZE);
         } else {
             IoReleaseRemoveLockAndWaitEx(lock, irp.cast(), REMOVE_LOCK_SIZE);
         }

@@ -53,6 +53,7 @@ const CRIMES: &[Row] = &[
     always("device-left", Verdict::DeviceLeft),
     always("remove-lock-tag", Verdict::RemoveLock),
     always("remove-lock-held", Verdict::FreedInUse),
+    always("remove-lock-unwaited", Verdict::FreedInUse),
     // Requests, the interrupt, DPCs.
     always("status-unset", Verdict::IrpStatus),
     always("other-status", Verdict::IrpStatus),

@@ -72,6 +72,9 @@ pub const JOINTS: &[Joint] = &[
     joint("waiter-not-freed", "kexec/nt/src/wait.rs",
         "if before == 1 {",
         "if before == 2 {", "a_life"),
+    joint("waiter-takes-memory-for-granted", "kexec/nt/src/wait.rs",
+        "let Some(parker) = Parker::new() else {",
+        "let parker = Parker::new().unwrap_or(NonNull::dangling()); if false {", "a_removal_waits_without_memory"),
     // An IRP is owned, and completed once.
     joint("irp-not-marked-pending", IRP,
         "self.stack_mut().Control |= SL_PENDING_RETURNED;",
