@@ -62,15 +62,13 @@ pub async fn version<H: Hypervisor>(hypervisor: &H) -> Result<Version, Errno> {
 
 /// Makes a call, and makes it again while Xen answers that it cannot do it just now.
 async fn patiently(mut call: impl FnMut() -> i64) -> Result<u64, Errno> {
-    let mut last = Errno::EAGAIN;
-    for _ in 0..ATTEMPTS {
+    for _ in 1..ATTEMPTS {
         match Errno::check(call()) {
-            Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => last = busy,
+            Err(Errno::EAGAIN | Errno::EBUSY) => yield_now().await,
             answer => return answer,
         }
-        yield_now().await;
     }
-    Err(last)
+    Errno::check(call())
 }
 
 #[cfg(test)]

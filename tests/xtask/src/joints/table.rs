@@ -151,8 +151,8 @@ pub const JOINTS: &[Joint] = &[
         "(cpuid::FIRST_LEAF..cpuid::END_OF_LEAVES)",
         "(cpuid::FIRST_LEAF..cpuid::FIRST_LEAF + 1)", "finds_every_xen"),
     joint("busy-xen-not-asked-again", "xenbus/src/hypercall.rs",
-        "Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => last = busy,",
-        "Err(busy @ (Errno::EAGAIN | Errno::EBUSY)) => return Err(busy),", "a_busy_xen_is_asked_again"),
+        "Err(Errno::EAGAIN | Errno::EBUSY) => yield_now().await,",
+        "Err(Errno::EAGAIN | Errno::EBUSY) => return Err(Errno::EAGAIN),", "a_busy_xen_is_asked_again"),
     // The dump's entry.
     joint("dump-entered-as-driver", "xenbus/driver/src/entry.rs",
         "if let Some(driver) = NonNull::new(driver) {",
