@@ -14,6 +14,21 @@ use core::cell::UnsafeCell;
 #[cfg(loom)]
 use loom::cell::UnsafeCell;
 
+/// Who registers later and is woken from elsewhere.
+#[cfg(not(loom))]
+pub(crate) use atomic_waker::AtomicWaker;
+#[cfg(loom)]
+pub(crate) use loom::future::AtomicWaker;
+
+/// Lets another CPU go on.
+#[inline]
+pub(crate) fn spin() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
 /// Makes a constructor `const`, but for loom, whose atomics are registered when they are made.
 macro_rules! const_fn {
     ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {

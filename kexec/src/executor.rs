@@ -14,6 +14,7 @@ use self::{
 };
 use crate::{
     atomics::{Owned, const_fn},
+    irql::Level,
     platform::{Platform, Ring},
     task::{Header, Link, Links, Task},
     time::Instant,
@@ -122,6 +123,10 @@ pub(crate) struct Core {
     pub(crate) live: Live,
     /// Pushes a task and rings if that is needed, on the platform's terms.
     pub(crate) enqueue: unsafe fn(NonNull<Self>, Task),
+    /// Reads the platform's clock.
+    pub(crate) clock: unsafe fn(NonNull<Self>) -> Instant,
+    /// Calls a function at `DISPATCH_LEVEL`; none if the executor's tasks are there anyway.
+    pub(crate) raised: Option<unsafe fn(NonNull<Self>, &mut dyn FnMut())>,
     /// Cancels everything, once, when the executor is being closed.
     pub(crate) janitor: Header,
     consumer: Owned<Consumer>,
@@ -152,6 +157,8 @@ impl<P: Platform> Executor<P> {
                     queue: Queue::new(),
                     live: Live::new(),
                     enqueue: Self::enqueue,
+                    clock: Self::clock,
+                    raised: if P::Level::DISPATCH { None } else { Some(Self::raised) },
                     janitor: Header::resident(&close::SWEEP),
                     consumer: Owned::new(Consumer {
                         lanes: Lanes::new(),
@@ -343,6 +350,28 @@ impl<P: Platform> Executor<P> {
         if unsafe { executor.core.push(task) } == Pushed::Parked {
             executor.platform.ring(Ring::Wake);
         }
+    }
+
+    /// Reads the clock.
+    ///
+    /// # Safety
+    ///
+    /// `core` is that of an `Executor<P>`, with provenance over all of it.
+    unsafe fn clock(core: NonNull<Core>) -> Instant {
+        // SAFETY: as promised; the executor outlives its tasks.
+        unsafe { core.cast::<Self>().as_ref() }.platform.now()
+    }
+
+    /// Calls `f` at `DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`clock`](Self::clock).
+    unsafe fn raised(core: NonNull<Core>, f: &mut dyn FnMut()) {
+        // SAFETY: as promised; the executor outlives its tasks.
+        let executor = unsafe { core.cast::<Self>().as_ref() };
+        let _restore = executor.platform.raise();
+        f();
     }
 }
 

@@ -57,11 +57,14 @@ struct Readme;
 
 mod atomics;
 mod executor;
+mod home;
 pub mod irql;
+mod lock;
 pub mod platform;
 #[cfg(all(doctest, feature = "std"))]
 mod rules;
 mod task;
+pub mod task_table;
 pub mod time;
 mod yield_now;
 

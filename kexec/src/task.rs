@@ -7,10 +7,12 @@
 
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::{AtomicPtr as PlainPtr, Ordering::Relaxed},
     task::Waker,
 };
 
+#[cfg(feature = "table")]
+use crate::task_table::record::Record;
 use crate::{
     atomics::{AtomicU32, Owned, const_fn},
     executor::{Consumer, Core},
@@ -46,11 +48,16 @@ pub(crate) struct Header {
     pub(crate) links: Owned<Links>,
     /// Who waits for the outcome: see `WAITING` in [`state`].
     waiter: Owned<Option<Waker>>,
+    /// The same as `core`, for whoever has no proof that it is not being written: see [`Home`](crate::home::Home).
+    pub(crate) home: PlainPtr<Core>,
     /// The list that the slot goes back to, and its place in it. Written at the slot's first use.
-    home: Owned<*const FreeList>,
+    list: Owned<*const FreeList>,
     index: AtomicU32,
     /// The free slot below this one: see [`FreeList`].
     pub(crate) below: AtomicU32,
+    /// What the task table shows.
+    #[cfg(feature = "table")]
+    pub(crate) record: Record,
 }
 
 /// A task in a list, or the end of the list.
@@ -117,9 +124,12 @@ impl Header {
                 vtable: Owned::new(vtable),
                 links: Owned::new(Links { previous: None, next: None }),
                 waiter: Owned::new(None),
-                home: Owned::new(ptr::null()),
+                home: PlainPtr::new(ptr::null_mut()),
+                list: Owned::new(ptr::null()),
                 index: AtomicU32::new(0),
                 below: AtomicU32::new(0),
+                #[cfg(feature = "table")]
+                record: Record::new(),
             }
         }
     }
@@ -224,6 +234,7 @@ impl Task {
     pub(crate) unsafe fn set_core(self, core: NonNull<Core>) {
         // SAFETY: the claim owns the cell.
         unsafe { self.header().core.write(core.as_ptr()) };
+        self.header().home.store(core.as_ptr(), Relaxed);
     }
 
     /// Says which list the slot belongs to, and its place there.
@@ -231,9 +242,9 @@ impl Task {
     /// # Safety
     ///
     /// The caller is the slot's first user.
-    pub(crate) unsafe fn set_home(self, list: &'static FreeList, index: u32) {
+    pub(crate) unsafe fn set_list(self, list: &'static FreeList, index: u32) {
         // SAFETY: nobody else has the slot yet.
-        unsafe { self.header().home.write(list) };
+        unsafe { self.header().list.write(list) };
         self.header().index.store(index, Relaxed);
     }
 
@@ -245,7 +256,7 @@ impl Task {
     #[inline]
     pub(crate) unsafe fn release(self) {
         // SAFETY: until it is on the list, the slot is the caller's.
-        let list = unsafe { self.header().home.read() };
+        let list = unsafe { self.header().list.read() };
         // SAFETY: a store outlives every use of its slots.
         let list = unsafe { &*list };
         list.put(self.header().index.load(Relaxed), &self.header().below);

@@ -7,20 +7,26 @@ use core::{
     task::{Context, Poll},
 };
 
+use crate::task_table::{Kind, Leaf};
+
 /// Lets every task that is ready have its turn before this one goes on.
 ///
 /// No doorbell is rung: the run that polls this task finds it again.
 ///
 /// **Cancel-safe:** there is nothing to lose.
+#[track_caller]
 pub fn yield_now() -> YieldNow {
-    YieldNow { yielded: false }
+    YieldNow { yielded: false, leaf: Leaf::new(&YIELD) }
 }
+
+static YIELD: Kind = Kind::new("yield");
 
 /// The future of [`yield_now`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct YieldNow {
     yielded: bool,
+    leaf: Leaf,
 }
 
 impl Future for YieldNow {
@@ -32,6 +38,7 @@ impl Future for YieldNow {
         }
         self.yielded = true;
         cx.waker().wake_by_ref();
+        self.leaf.park(cx);
         Poll::Pending
     }
 }

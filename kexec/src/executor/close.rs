@@ -24,6 +24,7 @@ use crate::{
     irql::Passive,
     platform::Platform,
     task::{Task, VTable},
+    task_table::{Kind, Leaf},
 };
 
 /// The janitor's turn. It is never cancelled.
@@ -58,19 +59,23 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     ///
     /// Another future of `close` exists.
+    #[track_caller]
     pub fn close(&'static self) -> Result<Close<P>, AlreadyClosing> {
         if self.core.janitor().state().take_handle().has_handle() {
             return Err(AlreadyClosing);
         }
-        Ok(Close { executor: self, asked: false })
+        Ok(Close { executor: self, asked: false, leaf: Leaf::new(&CLOSE) })
     }
 }
+
+static CLOSE: Kind = Kind::new("executor to close");
 
 /// The future of [`Executor::close`].
 #[must_use = "nothing is closed before the first poll"]
 pub struct Close<P: Platform> {
     executor: &'static Executor<P>,
     asked: bool,
+    leaf: Leaf,
 }
 
 impl<P: Platform> Future for Close<P> {
@@ -94,6 +99,7 @@ impl<P: Platform> Future for Close<P> {
             // queue. As an `AtomicWaker` does when it is registered with while it wakes: look again.
             cx.waker().wake_by_ref();
         }
+        self.leaf.park(cx);
         Poll::Pending
     }
 }

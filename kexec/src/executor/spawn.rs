@@ -1,7 +1,9 @@
 //! The beginning of a task: a slot is claimed, counted, filled and pushed.
 #![expect(unsafe_code, reason = "a claimed slot is filled with what its size was checked for")]
 
-use core::{fmt, future::Future, ptr::NonNull};
+#[cfg(feature = "table")]
+use core::panic::Location;
+use core::{any::type_name, fmt, future::Future, ptr::NonNull};
 
 use super::Executor;
 use crate::{
@@ -9,10 +11,11 @@ use crate::{
     platform::{AnyFuture, Platform},
     task::{
         body::{Body, Cancelled, Ending, Epilogue, Join, Turns},
-        handle::JoinHandle,
+        handle::{JOIN, JoinHandle},
         store::{ALIGN, Claimed, Table},
         waker::TaskRef,
     },
+    task_table::Leaf,
 };
 
 /// A task that was not spawned, given back.
@@ -90,6 +93,7 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     ///
     /// [`SpawnError`], with the function and its argument in it.
+    #[track_caller]
     pub fn spawn<const S: usize, A, T, F>(
         &'static self,
         store: &'static Table<S>,
@@ -105,7 +109,9 @@ impl<P: Platform> Executor<P> {
         match self.claim(store, true) {
             Err(refusal) => Err(refusal.of((task, argument))),
             // SAFETY: the slot was claimed so.
-            Ok(slot) => Ok(unsafe { self.launch_joinable::<S, T, _, _>(slot, move || lend(task, argument)) }),
+            Ok(slot) => Ok(unsafe {
+                self.launch_joinable::<S, T, _, _>(slot, type_name::<F>(), move || lend(task, argument))
+            }),
         }
     }
 
@@ -114,6 +120,7 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     ///
     /// [`SpawnError`], with the closure in it.
+    #[track_caller]
     pub fn spawn_with<const S: usize, B, F>(
         &'static self,
         store: &'static Table<S>,
@@ -126,7 +133,7 @@ impl<P: Platform> Executor<P> {
         match self.claim(store, true) {
             Err(refusal) => Err(refusal.of(build)),
             // SAFETY: the slot was claimed so.
-            Ok(slot) => Ok(unsafe { self.launch_joinable::<S, _, _, _>(slot, build) }),
+            Ok(slot) => Ok(unsafe { self.launch_joinable::<S, _, _, _>(slot, type_name::<F>(), build) }),
         }
     }
 
@@ -140,6 +147,7 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     ///
     /// [`SpawnError`], with the function, its argument and the epilogue in it.
+    #[track_caller]
     pub fn submit<const S: usize, A, T, F, E>(
         &'static self,
         store: &'static Table<S>,
@@ -157,12 +165,17 @@ impl<P: Platform> Executor<P> {
         match self.claim(store, false) {
             Err(refusal) => Err(refusal.of((task, argument, epilogue))),
             Ok(slot) => {
-                let name = slot.task;
+                let place = slot.task;
                 // SAFETY: the slot was claimed so.
                 let generation = unsafe {
-                    self.launch::<S, _, _, _>(slot, move || lend(task, argument), Epilogue(epilogue))
+                    self.launch::<S, _, _, _>(
+                        slot,
+                        type_name::<F>(),
+                        move || lend(task, argument),
+                        Epilogue(epilogue),
+                    )
                 };
-                Ok(TaskRef::new(name, generation))
+                Ok(TaskRef::new(place, generation))
             }
         }
     }
@@ -172,6 +185,7 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     ///
     /// [`SpawnError`], with the closure and the epilogue in it.
+    #[track_caller]
     pub fn submit_with<const S: usize, B, F, E>(
         &'static self,
         store: &'static Table<S>,
@@ -186,10 +200,11 @@ impl<P: Platform> Executor<P> {
         match self.claim(store, false) {
             Err(refusal) => Err(refusal.of((build, epilogue))),
             Ok(slot) => {
-                let name = slot.task;
+                let place = slot.task;
                 // SAFETY: the slot was claimed so.
-                let generation = unsafe { self.launch::<S, _, _, _>(slot, build, Epilogue(epilogue)) };
-                Ok(TaskRef::new(name, generation))
+                let generation =
+                    unsafe { self.launch::<S, _, _, _>(slot, type_name::<F>(), build, Epilogue(epilogue)) };
+                Ok(TaskRef::new(place, generation))
             }
         }
     }
@@ -213,9 +228,11 @@ impl<P: Platform> Executor<P> {
     ///
     /// The slot was claimed here, with a handle, from a store of slots of `S` bytes.
     #[inline]
+    #[track_caller]
     unsafe fn launch_joinable<const S: usize, T, B, F>(
         &'static self,
         slot: Claimed,
+        name: &'static str,
         build: B,
     ) -> JoinHandle<T>
     where
@@ -224,9 +241,9 @@ impl<P: Platform> Executor<P> {
     {
         let task = slot.task;
         // SAFETY: passed on.
-        let generation = unsafe { self.launch::<S, _, _, _>(slot, build, Join) };
+        let generation = unsafe { self.launch::<S, _, _, _>(slot, name, build, Join) };
         // SAFETY: the caller asked for a handle, and the output is a `T`.
-        unsafe { JoinHandle::new(task, generation) }
+        unsafe { JoinHandle::new(task, generation, Leaf::new(&JOIN)) }
     }
 
     /// Fills a claimed slot and queues it. Returns its tenant's generation.
@@ -235,7 +252,14 @@ impl<P: Platform> Executor<P> {
     ///
     /// The slot was claimed here, from a store of slots of `S` bytes, with a handle if the ending is [`Join`].
     #[inline]
-    unsafe fn launch<const S: usize, B, F, E>(&'static self, slot: Claimed, build: B, ending: E) -> u64
+    #[track_caller]
+    unsafe fn launch<const S: usize, B, F, E>(
+        &'static self,
+        slot: Claimed,
+        name: &'static str,
+        build: B,
+        ending: E,
+    ) -> u64
     where
         B: FnOnce() -> F,
         F: Future,
@@ -248,6 +272,10 @@ impl<P: Platform> Executor<P> {
             );
             assert!(align_of::<Body<B, F, F::Output, E>>() <= ALIGN, "tasks are aligned to 16 bytes at most");
         }
+        #[cfg(feature = "table")]
+        slot.task.header().record.start(name, Location::caller());
+        #[cfg(not(feature = "table"))]
+        let _unseen = name;
         let fill = |task| {
             // SAFETY: the slot was claimed; its size and alignment have just been checked.
             unsafe { Turns::<P, B, F, E>::fill(task, build, ending) }

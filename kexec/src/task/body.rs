@@ -174,13 +174,19 @@ where
     /// A turn: polls the future.
     unsafe fn resume(task: Task, consumer: &mut Consumer) {
         let waker = task.waker();
+        #[cfg(feature = "table")]
+        task.header().record.begin();
         // SAFETY: the future is there, and nobody else reaches it.
         let future = unsafe { task.body::<F>().as_mut() };
         // SAFETY: it stays where it is until it is dropped there.
         let future = unsafe { Pin::new_unchecked(future) };
-        if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) {
+        match future.poll(&mut Context::from_waker(&waker)) {
             // SAFETY: the future has ended.
-            unsafe { Self::finish(task, consumer, Ok(output)) }
+            Poll::Ready(output) => unsafe { Self::finish(task, consumer, Ok(output)) },
+            Poll::Pending => {
+                #[cfg(feature = "table")]
+                task.header().record.pause();
+            }
         }
     }
 

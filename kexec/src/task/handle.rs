@@ -14,7 +14,12 @@ use core::{
 };
 
 use super::{Task, body::Cancelled, state::Snapshot, waker::TaskRef};
-use crate::executor::Core;
+use crate::{
+    executor::Core,
+    task_table::{Kind, Leaf},
+};
+
+pub(crate) static JOIN: Kind = Kind::new("task to end");
 
 impl Task {
     /// (5) Ends the task: its outcome stands. Who waits for it, if someone does.
@@ -77,6 +82,7 @@ pub struct JoinHandle<T> {
     generation: u64,
     /// The outcome has been given out, and the slot back: it may be another tenant's.
     taken: bool,
+    leaf: Leaf,
     _output: PhantomData<T>,
 }
 
@@ -89,8 +95,8 @@ impl<T> JoinHandle<T> {
     /// # Safety
     ///
     /// The task's state has `HANDLE`, which this handle is, and its output is a `T`.
-    pub(crate) unsafe fn new(task: Task, generation: u64) -> Self {
-        Self { task, generation, taken: false, _output: PhantomData }
+    pub(crate) unsafe fn new(task: Task, generation: u64, leaf: Leaf) -> Self {
+        Self { task, generation, taken: false, leaf, _output: PhantomData }
     }
 
     /// The task's name.
@@ -176,7 +182,11 @@ impl<T> Future for JoinHandle<T> {
     /// Polled again after it was ready, it says [`Cancelled`]: there is nothing left to give.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: this is the handle, as long as nothing was taken.
-        if self.taken || unsafe { self.task.poll_end(cx) } { Poll::Ready(self.take()) } else { Poll::Pending }
+        if self.taken || unsafe { self.task.poll_end(cx) } {
+            return Poll::Ready(self.take());
+        }
+        self.leaf.park(cx);
+        Poll::Pending
     }
 }
 

@@ -294,7 +294,7 @@ impl<const S: usize> Table<S> {
         let index = self.free.first_use(self.slots.len())?;
         let task = self.task(index)?;
         // SAFETY: nobody else has ever had the slot.
-        unsafe { task.set_home(&self.free, index) };
+        unsafe { task.set_list(&self.free, index) };
         Some(task)
     }
 

@@ -40,6 +40,17 @@ impl Task {
         }
     }
 
+    /// The task that a waker is of, if it is a task's.
+    #[inline]
+    pub(crate) fn of(waker: &Waker) -> Option<Self> {
+        if !ptr::eq(waker.vtable(), &raw const WAKER) {
+            return None;
+        }
+        let slot = NonNull::new(waker.data().cast_mut().cast())?;
+        // SAFETY: the table says that the pointer is a task's.
+        Some(unsafe { Self::new(slot) })
+    }
+
     /// A waker that need not be dropped.
     #[inline]
     pub(crate) fn waker(self) -> ManuallyDrop<Waker> {
@@ -68,13 +79,7 @@ impl TaskRef {
     /// something in between that has a waker of its own.
     #[must_use]
     pub fn current(cx: &Context<'_>) -> Option<Self> {
-        let waker = cx.waker();
-        if !ptr::eq(waker.vtable(), &raw const WAKER) {
-            return None;
-        }
-        let slot = NonNull::new(waker.data().cast_mut().cast())?;
-        // SAFETY: the table says that the pointer is a task's.
-        let task = unsafe { Task::new(slot) };
+        let task = Task::of(cx.waker())?;
         Some(Self::new(task, task.state().load().generation()))
     }
 
