@@ -17,8 +17,30 @@ use loom::cell::UnsafeCell;
 /// Who registers later and is woken from elsewhere.
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;
+
+/// The same for loom.
 #[cfg(loom)]
-pub(crate) use loom::future::AtomicWaker;
+#[derive(Debug)]
+pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+#[cfg(loom)]
+impl AtomicWaker {
+    pub(crate) fn new() -> Self {
+        Self(loom::future::AtomicWaker::new())
+    }
+
+    pub(crate) fn register(&self, waker: &core::task::Waker) {
+        self.0.register_by_ref(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.wake();
+    }
+
+    pub(crate) fn take(&self) -> Option<core::task::Waker> {
+        self.0.take_waker()
+    }
+}
 
 /// Lets another CPU go on.
 #[inline]

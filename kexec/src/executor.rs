@@ -126,12 +126,15 @@ pub(crate) struct Core {
     /// Reads the platform's clock.
     pub(crate) clock: unsafe fn(NonNull<Self>) -> Instant,
     /// Calls a function at `DISPATCH_LEVEL`; none if the executor's tasks are there anyway.
-    pub(crate) raised: Option<unsafe fn(NonNull<Self>, &mut dyn FnMut())>,
+    pub(crate) raised: Option<CallRaised>,
     /// Cancels everything, once, when the executor is being closed.
     pub(crate) janitor: Header,
     consumer: Owned<Consumer>,
     counters: Counters,
 }
+
+/// Calls a function at `DISPATCH_LEVEL`, as the executor's platform does that.
+pub(crate) type CallRaised = unsafe fn(NonNull<Core>, &mut dyn FnMut());
 
 /// What belongs to the run.
 #[derive(Debug)]
@@ -145,7 +148,14 @@ pub(crate) struct Consumer {
     overruns: u32,
     /// Who waits for the close, once that is certain to happen.
     closer: Option<Waker>,
+    /// What a task has panicked with, for whoever called the run.
+    #[cfg(feature = "std")]
+    panic: Option<Panic>,
 }
+
+/// See [`std::panic::catch_unwind`].
+#[cfg(feature = "std")]
+pub(crate) type Panic = std::boxed::Box<dyn core::any::Any + Send>;
 
 impl<P: Platform> Executor<P> {
     const_fn! {
@@ -166,6 +176,8 @@ impl<P: Platform> Executor<P> {
                         now: Instant::START,
                         overruns: 0,
                         closer: None,
+                        #[cfg(feature = "std")]
+                        panic: None,
                     }),
                     counters: Counters::new(),
                 },
@@ -225,6 +237,8 @@ impl<P: Platform> Executor<P> {
         loop {
             // SAFETY: this call is the consumer until it parks, shuts the queue or hands it back.
             let spent = unsafe { self.core.consumer.with(|consumer| self.drain(consumer, newest, &mut run)) };
+            #[cfg(feature = "std")]
+            self.pass_panic_on();
             if let Some(end) = spent {
                 self.hand_back();
                 return Run { polls: run.polls, end };
@@ -237,6 +251,16 @@ impl<P: Platform> Executor<P> {
                 return Run { polls: run.polls, end: End::Parked };
             }
             newest = self.core.queue.take();
+        }
+    }
+
+    /// If a task has panicked, leaves the rest to another run, and lets the caller of this one panic. For the consumer.
+    #[cfg(feature = "std")]
+    fn pass_panic_on(&'static self) {
+        // SAFETY: the caller is the consumer.
+        if let Some(panic) = unsafe { self.core.consumer.with(|consumer| consumer.panic.take()) } {
+            self.hand_back();
+            std::panic::resume_unwind(panic);
         }
     }
 
@@ -281,7 +305,7 @@ impl<P: Platform> Executor<P> {
             let found = task.state().begin();
             if found.is_live() {
                 // SAFETY: this is the run, and the task was just taken off its queue.
-                unsafe { task.turn(found.is_cancelled(), consumer) };
+                unsafe { task.turn(found, consumer) };
             } else {
                 self.core.counters.count_stale();
             }
@@ -401,6 +425,18 @@ impl Core {
 }
 
 impl Consumer {
+    /// Calls `poll`. None if it panicked, which is kept for the end of the run: a task that panics ends alone.
+    #[cfg(feature = "std")]
+    pub(crate) fn guard<R>(&mut self, poll: impl FnOnce() -> R) -> Option<R> {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+            Ok(polled) => Some(polled),
+            Err(panic) => {
+                self.panic.get_or_insert(panic);
+                None
+            }
+        }
+    }
+
     /// Takes a task into the list of those that have begun.
     pub(crate) fn link(&mut self, task: Task) {
         // SAFETY: the links of all tasks are the run's, and the consumer is the run's.

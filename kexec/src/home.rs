@@ -25,6 +25,12 @@ impl Home {
     /// Nothing polls the future yet.
     pub(crate) const NONE: Self = Self(None);
 
+    /// This executor.
+    #[inline]
+    pub(crate) const fn at(core: NonNull<Core>) -> Self {
+        Self(Some(core))
+    }
+
     /// The executor of the task that is polled with this context.
     #[inline]
     pub(crate) fn of(cx: &Context<'_>) -> Self {

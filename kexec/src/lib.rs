@@ -60,9 +60,12 @@ mod executor;
 mod home;
 pub mod irql;
 mod lock;
+
 pub mod platform;
 #[cfg(all(doctest, feature = "std"))]
 mod rules;
+mod scope;
+mod shield;
 mod task;
 pub mod task_table;
 pub mod time;
@@ -71,8 +74,10 @@ mod yield_now;
 pub use executor::{
     Budget, End, Executor, Run, Stats,
     close::{AlreadyClosing, Close, Closed, Rundown},
-    spawn::{SpawnError, request_size, task_size},
+    spawn::{SpawnError, Spawner, request_size, task_size},
 };
+pub use scope::{CloseScope, NestError, NotClosed, Scope};
+pub use shield::{Shielded, UntilAsked, UntilCancelled, cancelled, shielded, until_cancelled};
 pub use task::{
     body::Cancelled,
     handle::JoinHandle,

@@ -17,6 +17,15 @@ pub(crate) struct Lock<T> {
     value: Owned<T>,
 }
 
+/// So that loom sees a lock being given back as one more access.
+#[cfg(loom)]
+impl<T> Drop for Lock<T> {
+    fn drop(&mut self) {
+        // SAFETY: whoever drops it is alone; loom checks that.
+        unsafe { self.value.with(|_| ()) }
+    }
+}
+
 impl<T> Lock<T> {
     const_fn! {
         pub(crate) fn new(value: T) -> Self {

@@ -7,7 +7,7 @@
 
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr as PlainPtr, Ordering::Relaxed},
+    sync::atomic::{AtomicPtr as PlainPtr, AtomicU32 as PlainU32, Ordering::Relaxed},
     task::Waker,
 };
 
@@ -16,7 +16,12 @@ use crate::task_table::record::Record;
 use crate::{
     atomics::{AtomicU32, Owned, const_fn},
     executor::{Consumer, Core},
-    task::{state::State, store::FreeList},
+    scope::{Scope, members::Siblings},
+    task::{
+        state::{Snapshot, State},
+        store::FreeList,
+        waker::TaskRef,
+    },
 };
 
 pub(crate) mod body;
@@ -46,6 +51,12 @@ pub(crate) struct Header {
     vtable: Owned<&'static VTable>,
     /// The neighbours in the executor's list of started tasks. Owned by the run.
     pub(crate) links: Owned<Links>,
+    /// The scope that it is a member of. Written by the claim, then owned by the run.
+    scope: Owned<Option<&'static Scope>>,
+    /// Its neighbours there. Behind the scope's lock.
+    pub(crate) siblings: Owned<Siblings>,
+    /// How many shielded sections it is in. Written by its own polls.
+    shields: PlainU32,
     /// Who waits for the outcome: see `WAITING` in [`state`].
     waiter: Owned<Option<Waker>>,
     /// The same as `core`, for whoever has no proof that it is not being written: see [`Home`](crate::home::Home).
@@ -123,6 +134,9 @@ impl Header {
                 core: Owned::new(ptr::null_mut()),
                 vtable: Owned::new(vtable),
                 links: Owned::new(Links { previous: None, next: None }),
+                scope: Owned::new(None),
+                siblings: Owned::new(Siblings::NONE),
+                shields: PlainU32::new(0),
                 waiter: Owned::new(None),
                 home: PlainPtr::new(ptr::null_mut()),
                 list: Owned::new(ptr::null()),
@@ -161,6 +175,11 @@ impl Task {
     #[inline]
     pub(crate) const unsafe fn new(slot: NonNull<Header>) -> Self {
         Self(slot)
+    }
+
+    #[inline]
+    pub(crate) const fn pointer(self) -> NonNull<Header> {
+        self.0
     }
 
     #[inline]
@@ -274,12 +293,76 @@ impl Task {
     ///
     /// The caller is the run of this task's executor, and has just taken the task off the queue as `LIVE`.
     #[inline]
-    pub(crate) unsafe fn turn(self, cancelled: bool, consumer: &mut Consumer) {
+    pub(crate) unsafe fn turn(self, found: Snapshot, consumer: &mut Consumer) {
+        if found.is_cancelled() {
+            // SAFETY: passed on.
+            return unsafe { self.cancelled_turn(found, consumer) };
+        }
         // SAFETY: the run owns the cell.
         let vtable = unsafe { self.header().vtable.read() };
-        let turn = if cancelled { vtable.cancel } else { vtable.poll };
         // SAFETY: what the claim and the turns before this one put there, called as it wants to be.
-        unsafe { turn(self, consumer) }
+        unsafe { (vtable.poll)(self, consumer) }
+    }
+
+    /// The turn of a task that was cancelled: its end, or a poll if it is shielded.
+    ///
+    /// # Safety
+    ///
+    /// As for [`turn`](Self::turn).
+    #[cold]
+    unsafe fn cancelled_turn(self, found: Snapshot, consumer: &mut Consumer) {
+        // SAFETY: the run owns the cell.
+        let vtable = unsafe { self.header().vtable.read() };
+        if !self.is_shielded() {
+            // SAFETY: as in `turn`.
+            return unsafe { (vtable.cancel)(self, consumer) };
+        }
+        // SAFETY: as in `turn`.
+        unsafe { (vtable.poll)(self, consumer) };
+        if !self.is_shielded() {
+            // The section has ended, and the task has parked after it, unless it has ended, too.
+            TaskRef::new(self, found.generation()).abort();
+        }
+    }
+
+    #[inline]
+    fn is_shielded(self) -> bool {
+        self.header().shields.load(Relaxed) != 0
+    }
+
+    /// The task enters a shielded section.
+    pub(crate) fn shield(self) {
+        let shields = &self.header().shields;
+        shields.store(shields.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// It leaves one.
+    pub(crate) fn unshield(self) {
+        let shields = &self.header().shields;
+        shields.store(shields.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// Says which scope the slot's new tenant is to be a member of.
+    ///
+    /// # Safety
+    ///
+    /// The caller has claimed the slot and not pushed it yet.
+    #[inline]
+    pub(crate) unsafe fn set_scope(self, scope: Option<&'static Scope>) {
+        // SAFETY: the claim owns the cell.
+        unsafe { self.header().scope.write(scope) };
+        self.header().shields.store(0, Relaxed);
+    }
+
+    /// The scope that the task is a member of.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the run, and the task has not ended.
+    #[inline]
+    pub(crate) unsafe fn scope(self) -> Option<&'static Scope> {
+        // SAFETY: the run owns the cell.
+        unsafe { self.header().scope.read() }
     }
 
     /// Changes what the next turn does.

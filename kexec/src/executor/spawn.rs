@@ -5,10 +5,11 @@
 use core::panic::Location;
 use core::{any::type_name, fmt, future::Future, ptr::NonNull};
 
-use super::Executor;
+use super::{Core, Executor};
 use crate::{
     irql::Level,
     platform::{AnyFuture, Platform},
+    scope::{NestError, Scope},
     task::{
         body::{Body, Cancelled, Ending, Epilogue, Join, Turns},
         handle::{JOIN, JoinHandle},
@@ -23,7 +24,7 @@ use crate::{
 pub enum SpawnError<T> {
     /// Every slot of the store is taken (or has a late wake queued on another executor that shares the store).
     Full(T),
-    /// The executor is closing or closed.
+    /// The executor or the scope is closing or closed.
     Closed(T),
 }
 
@@ -42,7 +43,7 @@ impl<T> fmt::Display for SpawnError<T> {
             Self::Full(_) => {
                 "no slot is free; wait for a task of this store to end, or make the store larger"
             }
-            Self::Closed(_) => "the executor takes no more tasks, because it is being closed",
+            Self::Closed(_) => "the executor or the scope takes no more tasks, because it is being closed",
         })
     }
 }
@@ -70,6 +71,262 @@ impl Refusal {
             Self::Full => SpawnError::Full(task),
             Self::Closed => SpawnError::Closed(task),
         }
+    }
+}
+
+/// Where tasks are spawned: on an executor, and perhaps into a [scope](Scope).
+///
+/// Made by [`Executor::within`]; an [`Executor`] has the same four ways to spawn, without a scope.
+pub struct Spawner<P: Platform> {
+    executor: &'static Executor<P>,
+    scope: Option<&'static Scope>,
+}
+
+impl<P: Platform> Clone for Spawner<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for Spawner<P> {}
+
+impl<P: Platform> fmt::Debug for Spawner<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawner").field("executor", self.executor).field("scope", &self.scope).finish()
+    }
+}
+
+impl<P: Platform> Executor<P> {
+    /// Spawns into a scope: up to `DISPATCH_LEVEL`.
+    #[must_use]
+    pub fn within(&'static self, scope: &'static Scope) -> Spawner<P> {
+        Spawner { executor: self, scope: Some(scope) }
+    }
+
+    #[inline]
+    fn alone(&'static self) -> Spawner<P> {
+        Spawner { executor: self, scope: None }
+    }
+}
+
+/// Spawning into a scope. Callable from any CPU, up to `DISPATCH_LEVEL`; else as on an [`Executor`].
+impl<P: Platform> Spawner<P> {
+    /// [`Executor::spawn`], into the scope.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], with everything in it; [`Closed`](SpawnError::Closed) if the executor or the scope is closing.
+    #[track_caller]
+    pub fn spawn<const S: usize, A, T, F>(
+        self,
+        store: &'static Table<S>,
+        task: F,
+        argument: A,
+    ) -> Result<JoinHandle<T>, SpawnError<(F, A)>>
+    where
+        P: AnyFuture,
+        A: Send + 'static,
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut P::Level, A) -> T + Send + 'static,
+    {
+        match self.claim(store, true) {
+            Err(refusal) => Err(refusal.of((task, argument))),
+            // SAFETY: the slot was claimed so.
+            Ok(slot) => Ok(unsafe {
+                self.launch_joinable::<S, T, _, _>(slot, type_name::<F>(), move || lend(task, argument))
+            }),
+        }
+    }
+
+    /// [`Executor::spawn_with`], into the scope.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], with everything in it; [`Closed`](SpawnError::Closed) if the executor or the scope is closing.
+    #[track_caller]
+    pub fn spawn_with<const S: usize, B, F>(
+        self,
+        store: &'static Table<S>,
+        build: B,
+    ) -> Result<JoinHandle<F::Output>, SpawnError<B>>
+    where
+        B: FnOnce() -> F + Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        match self.claim(store, true) {
+            Err(refusal) => Err(refusal.of(build)),
+            // SAFETY: the slot was claimed so.
+            Ok(slot) => Ok(unsafe { self.launch_joinable::<S, _, _, _>(slot, type_name::<F>(), build) }),
+        }
+    }
+
+    /// [`Executor::submit`], into the scope.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], with everything in it; [`Closed`](SpawnError::Closed) if the executor or the scope is closing.
+    #[track_caller]
+    pub fn submit<const S: usize, A, T, F, E>(
+        self,
+        store: &'static Table<S>,
+        task: F,
+        argument: A,
+        epilogue: E,
+    ) -> Result<TaskRef, SpawnError<(F, A, E)>>
+    where
+        P: AnyFuture,
+        A: Send + 'static,
+        T: 'static,
+        F: AsyncFnOnce(&mut P::Level, A) -> T + Send + 'static,
+        E: FnOnce(&mut P::Level, Result<T, Cancelled>) + Send + 'static,
+    {
+        match self.claim(store, false) {
+            Err(refusal) => Err(refusal.of((task, argument, epilogue))),
+            Ok(slot) => {
+                let place = slot.task;
+                // SAFETY: the slot was claimed so.
+                let generation = unsafe {
+                    self.launch::<S, _, _, _>(
+                        slot,
+                        type_name::<F>(),
+                        move || lend(task, argument),
+                        Epilogue(epilogue),
+                    )
+                };
+                Ok(TaskRef::new(place, generation))
+            }
+        }
+    }
+
+    /// [`Executor::submit_with`], into the scope.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], with everything in it; [`Closed`](SpawnError::Closed) if the executor or the scope is closing.
+    #[track_caller]
+    pub fn submit_with<const S: usize, B, F, E>(
+        self,
+        store: &'static Table<S>,
+        build: B,
+        epilogue: E,
+    ) -> Result<TaskRef, SpawnError<(B, E)>>
+    where
+        B: FnOnce() -> F + Send + 'static,
+        F: Future<Output: 'static> + Send + 'static,
+        E: FnOnce(&mut P::Level, Result<F::Output, Cancelled>) + Send + 'static,
+    {
+        match self.claim(store, false) {
+            Err(refusal) => Err(refusal.of((build, epilogue))),
+            Ok(slot) => {
+                let place = slot.task;
+                // SAFETY: the slot was claimed so.
+                let generation =
+                    unsafe { self.launch::<S, _, _, _>(slot, type_name::<F>(), build, Epilogue(epilogue)) };
+                Ok(TaskRef::new(place, generation))
+            }
+        }
+    }
+
+    /// Makes `inner` the newest member of the scope, so that it is closed before what is in the scope already.
+    /// Returns the way to spawn into `inner`.
+    ///
+    /// It is a member until it has been closed, by itself or with the scope around it.
+    ///
+    /// # Errors
+    ///
+    /// See [`NestError`]; nothing has changed.
+    pub fn nest(self, inner: &'static Scope) -> Result<Self, NestError> {
+        if let Some(outer) = self.scope {
+            let _restore = self.executor.platform.raise();
+            outer.nest(inner)?;
+        }
+        Ok(Self { scope: Some(inner), ..self })
+    }
+
+    /// Claims a slot and counts its tenant.
+    #[inline]
+    fn claim<const S: usize>(self, store: &'static Table<S>, handle: bool) -> Result<Claimed, Refusal> {
+        let Self { executor, scope } = self;
+        let core = NonNull::from(executor).cast();
+        let slot = store.claim(core, handle).ok_or(Refusal::Full)?;
+        if !executor.core.live.enter() {
+            slot.give_back();
+            return Err(Refusal::Closed);
+        }
+        // SAFETY: the slot was claimed just now.
+        unsafe { slot.task.set_scope(scope) };
+        if let Some(scope) = scope {
+            let _restore = executor.platform.raise();
+            if !scope.enter(slot.task) {
+                slot.give_back();
+                if executor.core.live.leave() {
+                    // SAFETY: the pointer is to all of the executor, which waits for this call.
+                    unsafe { Core::wake_janitor(core) };
+                }
+                return Err(Refusal::Closed);
+            }
+        }
+        Ok(slot)
+    }
+
+    /// # Safety
+    ///
+    /// The slot was claimed here, with a handle, from a store of slots of `S` bytes.
+    #[inline]
+    #[track_caller]
+    unsafe fn launch_joinable<const S: usize, T, B, F>(
+        self,
+        slot: Claimed,
+        name: &'static str,
+        build: B,
+    ) -> JoinHandle<T>
+    where
+        B: FnOnce() -> F,
+        F: Future<Output = T>,
+    {
+        let task = slot.task;
+        // SAFETY: passed on.
+        let generation = unsafe { self.launch::<S, _, _, _>(slot, name, build, Join) };
+        // SAFETY: the caller asked for a handle, and the output is a `T`.
+        unsafe { JoinHandle::new(task, generation, Leaf::new(&JOIN)) }
+    }
+
+    /// Fills a claimed slot and queues it. Returns its tenant's generation.
+    ///
+    /// # Safety
+    ///
+    /// The slot was claimed here, from a store of slots of `S` bytes, with a handle if the ending is [`Join`].
+    #[inline]
+    #[track_caller]
+    unsafe fn launch<const S: usize, B, F, E>(
+        self,
+        slot: Claimed,
+        name: &'static str,
+        build: B,
+        ending: E,
+    ) -> u64
+    where
+        B: FnOnce() -> F,
+        F: Future,
+        E: Ending<P, F::Output>,
+    {
+        const {
+            assert!(
+                size_of::<Body<B, F, F::Output, E>>() <= S,
+                "the task is larger than a slot of its store: see `task_size` and `request_size`"
+            );
+            assert!(align_of::<Body<B, F, F::Output, E>>() <= ALIGN, "tasks are aligned to 16 bytes at most");
+        }
+        #[cfg(feature = "table")]
+        slot.task.header().record.start(name, Location::caller());
+        #[cfg(not(feature = "table"))]
+        let _unseen = name;
+        let fill = |task| {
+            // SAFETY: the slot was claimed; its size and alignment have just been checked.
+            unsafe { Turns::<P, B, F, E>::fill(task, build, ending) }
+        };
+        // SAFETY: the pointer is to all of this executor, which has counted the tenant.
+        unsafe { slot.move_in(NonNull::from(self.executor).cast(), Turns::<P, B, F, E>::BUILD, fill) }
     }
 }
 
@@ -106,13 +363,7 @@ impl<P: Platform> Executor<P> {
         T: Send + 'static,
         F: AsyncFnOnce(&mut P::Level, A) -> T + Send + 'static,
     {
-        match self.claim(store, true) {
-            Err(refusal) => Err(refusal.of((task, argument))),
-            // SAFETY: the slot was claimed so.
-            Ok(slot) => Ok(unsafe {
-                self.launch_joinable::<S, T, _, _>(slot, type_name::<F>(), move || lend(task, argument))
-            }),
-        }
+        self.alone().spawn(store, task, argument)
     }
 
     /// Spawns the `Send` future that `build` returns, on any platform.
@@ -130,11 +381,7 @@ impl<P: Platform> Executor<P> {
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        match self.claim(store, true) {
-            Err(refusal) => Err(refusal.of(build)),
-            // SAFETY: the slot was claimed so.
-            Ok(slot) => Ok(unsafe { self.launch_joinable::<S, _, _, _>(slot, type_name::<F>(), build) }),
-        }
+        self.alone().spawn_with(store, build)
     }
 
     /// Spawns an `async fn` whose outcome goes to `epilogue`: what a request is served by.
@@ -162,22 +409,7 @@ impl<P: Platform> Executor<P> {
         F: AsyncFnOnce(&mut P::Level, A) -> T + Send + 'static,
         E: FnOnce(&mut P::Level, Result<T, Cancelled>) + Send + 'static,
     {
-        match self.claim(store, false) {
-            Err(refusal) => Err(refusal.of((task, argument, epilogue))),
-            Ok(slot) => {
-                let place = slot.task;
-                // SAFETY: the slot was claimed so.
-                let generation = unsafe {
-                    self.launch::<S, _, _, _>(
-                        slot,
-                        type_name::<F>(),
-                        move || lend(task, argument),
-                        Epilogue(epilogue),
-                    )
-                };
-                Ok(TaskRef::new(place, generation))
-            }
-        }
+        self.alone().submit(store, task, argument, epilogue)
     }
 
     /// Spawns the `Send` future that `build` returns, whose outcome goes to `epilogue`: see [`submit`](Self::submit).
@@ -197,91 +429,7 @@ impl<P: Platform> Executor<P> {
         F: Future<Output: 'static> + Send + 'static,
         E: FnOnce(&mut P::Level, Result<F::Output, Cancelled>) + Send + 'static,
     {
-        match self.claim(store, false) {
-            Err(refusal) => Err(refusal.of((build, epilogue))),
-            Ok(slot) => {
-                let place = slot.task;
-                // SAFETY: the slot was claimed so.
-                let generation =
-                    unsafe { self.launch::<S, _, _, _>(slot, type_name::<F>(), build, Epilogue(epilogue)) };
-                Ok(TaskRef::new(place, generation))
-            }
-        }
-    }
-
-    /// Claims a slot and counts its tenant.
-    #[inline]
-    fn claim<const S: usize>(
-        &'static self,
-        store: &'static Table<S>,
-        handle: bool,
-    ) -> Result<Claimed, Refusal> {
-        let slot = store.claim(NonNull::from(self).cast(), handle).ok_or(Refusal::Full)?;
-        if self.core.live.enter() {
-            return Ok(slot);
-        }
-        slot.give_back();
-        Err(Refusal::Closed)
-    }
-
-    /// # Safety
-    ///
-    /// The slot was claimed here, with a handle, from a store of slots of `S` bytes.
-    #[inline]
-    #[track_caller]
-    unsafe fn launch_joinable<const S: usize, T, B, F>(
-        &'static self,
-        slot: Claimed,
-        name: &'static str,
-        build: B,
-    ) -> JoinHandle<T>
-    where
-        B: FnOnce() -> F,
-        F: Future<Output = T>,
-    {
-        let task = slot.task;
-        // SAFETY: passed on.
-        let generation = unsafe { self.launch::<S, _, _, _>(slot, name, build, Join) };
-        // SAFETY: the caller asked for a handle, and the output is a `T`.
-        unsafe { JoinHandle::new(task, generation, Leaf::new(&JOIN)) }
-    }
-
-    /// Fills a claimed slot and queues it. Returns its tenant's generation.
-    ///
-    /// # Safety
-    ///
-    /// The slot was claimed here, from a store of slots of `S` bytes, with a handle if the ending is [`Join`].
-    #[inline]
-    #[track_caller]
-    unsafe fn launch<const S: usize, B, F, E>(
-        &'static self,
-        slot: Claimed,
-        name: &'static str,
-        build: B,
-        ending: E,
-    ) -> u64
-    where
-        B: FnOnce() -> F,
-        F: Future,
-        E: Ending<P, F::Output>,
-    {
-        const {
-            assert!(
-                size_of::<Body<B, F, F::Output, E>>() <= S,
-                "the task is larger than a slot of its store: see `task_size` and `request_size`"
-            );
-            assert!(align_of::<Body<B, F, F::Output, E>>() <= ALIGN, "tasks are aligned to 16 bytes at most");
-        }
-        #[cfg(feature = "table")]
-        slot.task.header().record.start(name, Location::caller());
-        #[cfg(not(feature = "table"))]
-        let _unseen = name;
-        let fill = |task| {
-            // SAFETY: the slot was claimed; its size and alignment have just been checked.
-            unsafe { Turns::<P, B, F, E>::fill(task, build, ending) }
-        };
-        // SAFETY: the pointer is to all of this executor, which has counted the tenant.
-        unsafe { slot.move_in(NonNull::from(self).cast(), Turns::<P, B, F, E>::BUILD, fill) }
+        self.alone().submit_with(store, build, epilogue)
     }
 }
 

@@ -7,14 +7,14 @@
 use core::{fmt, marker::PhantomData};
 use std::{
     io,
-    panic::resume_unwind,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, ThreadId},
 };
 
 use super::{AnyFuture, Platform, Ring};
 use crate::{
-    executor::Executor,
+    executor::{Executor, Panic},
     irql::{Level, Passive, Raise},
     time::Instant,
 };
@@ -34,6 +34,8 @@ struct Doorbell {
     silenced: bool,
     started: bool,
     worker: Option<thread::JoinHandle<()>>,
+    /// What a task has panicked with: the first one.
+    panic: Option<Panic>,
 }
 
 /// The executor has its thread already.
@@ -69,7 +71,13 @@ impl<L: Level> Thread<L> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            doorbell: Mutex::new(Doorbell { rung: false, silenced: false, started: false, worker: None }),
+            doorbell: Mutex::new(Doorbell {
+                rung: false,
+                silenced: false,
+                started: false,
+                worker: None,
+                panic: None,
+            }),
             changed: Condvar::new(),
             consumer: OnceLock::new(),
             start_of_time: OnceLock::new(),
@@ -116,7 +124,10 @@ impl<L: Level> Executor<Thread<L>> {
             // SAFETY: the level is simulated; what it stands for on a host is that nothing else runs here.
             let mut level = unsafe { L::assume() };
             while platform.wait() {
-                self.try_run(&mut level);
+                let run = AssertUnwindSafe(|| self.try_run(&mut level));
+                if let Err(panic) = catch_unwind(run) {
+                    platform.doorbell().panic.get_or_insert(panic);
+                }
             }
         });
         doorbell.worker = Some(worker.map_err(StartError::Thread)?);
@@ -158,14 +169,16 @@ unsafe impl<L: Level> Platform for Thread<L> {
         self.consumer.get() == Some(&thread::current().id())
     }
 
-    /// Waits for the thread to end. If a task has panicked there, the panic goes on here.
+    /// Waits for the thread to end. If a task has panicked there, which ended that task alone, the panic goes on here.
     fn silence(&self, _passive: &mut Passive) {
         let mut doorbell = self.doorbell();
         doorbell.silenced = true;
         let worker = doorbell.worker.take();
         drop(doorbell);
         self.changed.notify_all();
-        if let Some(Err(panic)) = worker.map(thread::JoinHandle::join) {
+        let ended = worker.map(thread::JoinHandle::join);
+        let kept = self.doorbell().panic.take();
+        if let Some(panic) = ended.and_then(Result::err).or(kept) {
             resume_unwind(panic);
         }
     }

@@ -16,12 +16,15 @@ use core::{
 
 use crate::{
     executor::Consumer,
+    home::Home,
     irql::Level,
     platform::Platform,
+    scope::Scope,
     task::{Task, VTable},
 };
 
-/// The task was dropped before it had an output: aborted, or its executor was closed.
+/// The task was dropped before it had an output: it was aborted, its scope or its executor was closed, or, on a host, it
+/// panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -74,6 +77,10 @@ impl<P: Platform, T> Ending<P, T> for Join {
         let core = unsafe { task.core() };
         // SAFETY: this is the end of the task.
         let waiter = unsafe { task.end(value) };
+        // SAFETY: this is the end of the task.
+        if let Some(scope) = unsafe { task.scope() } {
+            scope.leave(task, Home::at(core));
+        }
         let before = task.state().leave_executor();
         if !before.has_handle() {
             if before.has_value() {
@@ -96,12 +103,20 @@ impl<P: Platform, T, E: FnOnce(&mut P::Level, Result<T, Cancelled>)> Ending<P, T
     unsafe fn end(self, task: Task, outcome: Result<T, Cancelled>) {
         // SAFETY: the run holds a reference.
         let core = unsafe { task.core() };
+        // SAFETY: this is the end of the task.
+        let scope = unsafe { task.scope() };
+        if let Some(scope) = scope {
+            scope.begin_to_leave(task, Home::at(core));
+        }
         task.state().leave_executor();
         // SAFETY: that was the only reference.
         unsafe { task.release() };
         // SAFETY: this is a run, which is at the platform's level, and no task of it is being polled.
         let mut level = unsafe { P::Level::assume() };
         (self.0)(&mut level, outcome);
+        if let Some(scope) = scope {
+            scope.left(Home::at(core));
+        }
         // SAFETY: the executor is running.
         unsafe { core.as_ref() }.live.leave();
     }
@@ -155,8 +170,10 @@ where
     unsafe fn build(task: Task, consumer: &mut Consumer) {
         // SAFETY: the run holds a reference.
         let core = unsafe { task.core() };
+        // SAFETY: the task has not begun.
+        let scope = unsafe { task.scope() };
         // SAFETY: the executor is running.
-        if unsafe { core.as_ref() }.live.is_closing() {
+        if unsafe { core.as_ref() }.live.is_closing() || scope.is_some_and(Scope::is_closing) {
             // SAFETY: the same turn.
             return unsafe { Self::refuse(task, consumer) };
         }
@@ -180,13 +197,23 @@ where
         let future = unsafe { task.body::<F>().as_mut() };
         // SAFETY: it stays where it is until it is dropped there.
         let future = unsafe { Pin::new_unchecked(future) };
-        match future.poll(&mut Context::from_waker(&waker)) {
+        let polled = {
+            let poll = || future.poll(&mut Context::from_waker(&waker));
+            #[cfg(feature = "std")]
+            let poll = || consumer.guard(poll);
+            #[cfg(not(feature = "std"))]
+            let poll = || Some(poll());
+            poll()
+        };
+        match polled {
             // SAFETY: the future has ended.
-            Poll::Ready(output) => unsafe { Self::finish(task, consumer, Ok(output)) },
-            Poll::Pending => {
+            Some(Poll::Ready(output)) => unsafe { Self::finish(task, consumer, Ok(output)) },
+            Some(Poll::Pending) => {
                 #[cfg(feature = "table")]
                 task.header().record.pause();
             }
+            // SAFETY: the future has ended, by a panic.
+            None => unsafe { Self::finish(task, consumer, Err(Cancelled)) },
         }
     }
 

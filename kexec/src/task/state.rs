@@ -58,6 +58,15 @@ pub(crate) struct State(AtomicU64);
 #[derive(Clone, Copy)]
 pub(crate) struct Snapshot(u64);
 
+/// What became of the cancellation of a scope's member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// The task will be dropped at its next turn. It is in the queue, or will find its scope closing when it begins.
+    Marked,
+    /// The same, and the caller must queue it.
+    Push,
+}
+
 /// What became of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abort {
@@ -205,6 +214,23 @@ impl State {
             match self.0.compare_exchange_weak(seen, seen | CANCEL | QUEUED, AcqRel, Relaxed) {
                 Ok(before) if before & QUEUED == 0 => return Abort::Push,
                 Ok(_) => return Abort::Marked,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// (4) Marks the present tenant, whoever it is.
+    ///
+    /// Acquire and Release: as for a wake. One that has not moved in yet is not marked, and this is a read-modify-write all
+    /// the same: what the caller wrote before it is seen where the tenant begins.
+    pub(crate) fn cancel(&self) -> Cancel {
+        let mut seen = self.0.load(Relaxed);
+        loop {
+            let live = seen & (LIVE | DONE) == LIVE;
+            let wanted = if live { seen | CANCEL | QUEUED } else { seen };
+            match self.0.compare_exchange_weak(seen, wanted, AcqRel, Relaxed) {
+                Ok(before) if live && before & QUEUED == 0 => return Cancel::Push,
+                Ok(_) => return Cancel::Marked,
                 Err(now) => seen = now,
             }
         }

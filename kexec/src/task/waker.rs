@@ -105,6 +105,22 @@ impl TaskRef {
         }
     }
 
+    /// Whether the task was asked to end, and has not ended.
+    pub(crate) fn is_cancelled(self) -> bool {
+        let state = self.task.state().load();
+        state.generation() == self.generation && state.is_cancelled()
+    }
+
+    /// See [`Task::shield`].
+    pub(crate) fn shield(self) {
+        self.task.shield();
+    }
+
+    /// See [`Task::unshield`].
+    pub(crate) fn unshield(self) {
+        self.task.unshield();
+    }
+
     /// Whether the task has not ended. It may end at any time.
     #[must_use]
     pub fn is_live(self) -> bool {

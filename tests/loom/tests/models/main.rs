@@ -2,12 +2,14 @@
 //!
 //! In reading order: [`support`], the platform and the futures that they share; [`wake`], that no wake is lost;
 //! [`run`], that there is one consumer and nobody starves; [`slots`], that a slot has one tenant; [`lifecycle`], that
-//! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is left.
+//! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is
+//! left; [`scope`], that its members are cancelled one after the other, and none is forgotten.
 
 mod close;
 mod lifecycle;
 mod order;
 mod run;
+mod scope;
 mod slots;
 mod support;
 mod wake;

@@ -60,8 +60,8 @@ pub fn too_long(name: &str, text: &str) -> Option<String> {
 
 /// A file that does not say in its first lines whether it uses `unsafe`.
 ///
-/// The crate root denies it for all; each other file either forbids it or expects it, with the reason.
-/// The files of the second kind are the ones to read for soundness.
+/// The crate root denies it for all; each other file either forbids it or expects it, with the reason. One that has
+/// files of both kinds below it denies it. The files that expect it are the ones to read for soundness.
 ///
 /// # Errors
 ///
@@ -75,7 +75,8 @@ pub fn undeclared(name: &str, text: &str) -> Result<Option<String>> {
         (!says("deny"))
             .then(|| format!("{name} must begin with `#![deny(unsafe_code)]`, being the crate root"))
     } else {
-        (!says("forbid") && !expects()).then(|| {
+        let has_files = tokens.windows(3).any(|three| three[0].is("mod") && three[2].is(";"));
+        (!says("forbid") && !expects() && !(has_files && says("deny"))).then(|| {
             format!(
                 "{name} must begin with `#![forbid(unsafe_code)]`, or with `#![expect(unsafe_code, reason = \"..\")]` \
                  if it cannot do without"

@@ -43,7 +43,7 @@ pub const STRUCTURAL: &[Structural] = &[
         name: "begun-after-the-poll",
         file: "kexec/src/executor.rs",
         original: "task.state().begin()",
-        replacement: "{ let found = task.state().load(); if found.is_live() { unsafe { task.turn(found.is_cancelled(), consumer) }; task.state().begin(); continue; } task.state().begin() }",
+        replacement: "{ let found = task.state().load(); if found.is_live() { unsafe { task.turn(found, consumer) }; task.state().begin(); continue; } task.state().begin() }",
     },
     // Parking over what was pushed meanwhile.
     Structural {
@@ -191,5 +191,68 @@ pub const STRUCTURAL: &[Structural] = &[
         file: "kexec/src/task/store.rs",
         original: "(word & !Self::INDEX).wrapping_add(Self::INDEX + 1) | u64::from(top)",
         replacement: "word & !Self::INDEX | u64::from(top)",
+    },
+    // A task whose slot a stale wake had queued could not be marked, and begins in a scope that is closing.
+    Structural {
+        name: "begins-in-a-closing-scope",
+        file: "kexec/src/task/body.rs",
+        original: "scope.is_some_and(Scope::is_closing)",
+        replacement: "false",
+    },
+    // A tenant that has not moved in is only looked at: it does not see that the scope is closing.
+    Structural {
+        name: "cancel-only-looks",
+        file: "kexec/src/task/state.rs",
+        original: "self.0.compare_exchange_weak(seen, wanted, AcqRel, Relaxed)",
+        replacement: "if live { self.0.compare_exchange_weak(seen, wanted, AcqRel, Relaxed) } else { Ok(seen) }",
+    },
+    // The state of a scope is believed while whoever ended it still has its lock.
+    Structural {
+        name: "closed-without-the-lock",
+        file: "kexec/src/scope.rs",
+        original: "scope.members.with(Home::of(cx), |_| scope.state.load(Relaxed))",
+        replacement: "scope.state.load(Relaxed)",
+    },
+    // A member that leaves does not cancel the next.
+    Structural {
+        name: "next-not-cancelled",
+        file: "kexec/src/scope/members.rs",
+        original: "{ change(members); self.next(members) }",
+        replacement: "{ change(members); Next::Wait }",
+    },
+    // A member that has left looks at the scope again, which may be gone.
+    Structural {
+        name: "left-in-two-steps",
+        file: "kexec/src/scope.rs",
+        original: "self.after(home, |members| members.remove(task.into()))",
+        replacement: "{ self.members.with(home, |members| members.remove(task.into())); self.advance(home) }",
+    },
+    // The scope around it does not hold a scope that it is about to close.
+    Structural {
+        name: "inner-scope-not-held",
+        file: "kexec/src/scope.rs",
+        original: "self.state.compare_exchange(OPEN, HELD, Relaxed, Relaxed).is_ok()",
+        replacement: "self.state.compare_exchange(OPEN, CLOSING, Relaxed, Relaxed).is_ok()",
+    },
+    // The last to leave does not go on with the scope around.
+    Structural {
+        name: "outer-scope-forgotten",
+        file: "kexec/src/scope/members.rs",
+        original: "Next::Over { outer: members.outer }",
+        replacement: "Next::Over { outer: None }",
+    },
+    // A scope that is being closed has come to one that is being nested, and is not told when it may go on.
+    Structural {
+        name: "nested-into-a-closing-scope",
+        file: "kexec/src/scope.rs",
+        original: "nested.is_ok()",
+        replacement: "false",
+    },
+    // The scope goes on while an epilogue has not returned.
+    Structural {
+        name: "epilogue-not-waited-for",
+        file: "kexec/src/scope/members.rs",
+        original: "members.leaving != 0",
+        replacement: "false",
     },
 ];
