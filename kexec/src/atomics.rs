@@ -14,33 +14,11 @@ use core::cell::UnsafeCell;
 #[cfg(loom)]
 use loom::cell::UnsafeCell;
 
+#[cfg(loom)]
+pub(crate) use self::model::AtomicWaker;
 /// Who registers later and is woken from elsewhere.
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;
-
-/// The same for loom.
-#[cfg(loom)]
-#[derive(Debug)]
-pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
-
-#[cfg(loom)]
-impl AtomicWaker {
-    pub(crate) fn new() -> Self {
-        Self(loom::future::AtomicWaker::new())
-    }
-
-    pub(crate) fn register(&self, waker: &core::task::Waker) {
-        self.0.register_by_ref(waker);
-    }
-
-    pub(crate) fn wake(&self) {
-        self.0.wake();
-    }
-
-    pub(crate) fn take(&self) -> Option<core::task::Waker> {
-        self.0.take_waker()
-    }
-}
 
 /// Lets another CPU go on.
 #[inline]
@@ -49,6 +27,33 @@ pub(crate) fn spin() {
     core::hint::spin_loop();
     #[cfg(loom)]
     loom::thread::yield_now();
+}
+
+/// Loom's stand-ins, under the names that the real ones have.
+#[cfg(loom)]
+mod model {
+    use core::task::Waker;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl AtomicWaker {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(crate) fn register(&self, waker: &Waker) {
+            self.0.register_by_ref(waker);
+        }
+
+        pub(crate) fn wake(&self) {
+            self.0.wake();
+        }
+
+        pub(crate) fn take(&self) -> Option<Waker> {
+            self.0.take_waker()
+        }
+    }
 }
 
 /// Makes a constructor `const`, but for loom, whose atomics are registered when they are made.
@@ -99,6 +104,28 @@ impl<T> Owned<T> {
             // SAFETY: as above; loom checks it.
             f(unsafe { &mut *value })
         })
+    }
+}
+
+impl<T> Owned<T> {
+    /// Where the value is. For loom, to ask is to write.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut T {
+        #[cfg(not(loom))]
+        return self.0.get();
+        #[cfg(loom)]
+        self.0.with_mut(|value| value)
+    }
+
+    /// The value, which nobody else can reach.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        // SAFETY: it is borrowed mutably.
+        unsafe { &mut *self.as_ptr() }
+    }
+
+    /// Gives the value back.
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 }
 

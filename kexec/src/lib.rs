@@ -66,6 +66,7 @@ pub mod platform;
 mod rules;
 mod scope;
 mod shield;
+pub mod sync;
 mod task;
 pub mod task_table;
 pub mod time;

@@ -79,7 +79,7 @@ pub fn undeclared(name: &str, text: &str) -> Result<Option<String>> {
         (!says("forbid") && !expects() && !(has_files && says("deny"))).then(|| {
             format!(
                 "{name} must begin with `#![forbid(unsafe_code)]`, or with `#![expect(unsafe_code, reason = \"..\")]` \
-                 if it cannot do without"
+                 if it cannot do without, or with `#![deny(unsafe_code)]` if only files below it cannot"
             )
         })
     })
