@@ -60,6 +60,7 @@ mod executor;
 mod home;
 pub mod irql;
 mod lock;
+mod passive;
 
 pub mod platform;
 #[cfg(all(doctest, feature = "std"))]
@@ -77,12 +78,13 @@ pub use executor::{
     close::{AlreadyClosing, Close, Closed, Rundown},
     spawn::{SpawnError, Spawner, request_size, task_size},
 };
+pub use passive::{PassiveWork, RunPassive, passive_size};
 pub use scope::{CloseScope, NestError, NotClosed, Scope};
 pub use shield::{Shielded, UntilAsked, UntilCancelled, cancelled, shielded, until_cancelled};
 pub use task::{
     body::Cancelled,
     handle::JoinHandle,
-    store::{Lane, Pool, Slot, Store, Table, TableError},
+    store::{Lane, Pool, Slot, Store, Table, TableError, Vacancy},
     waker::TaskRef,
 };
 pub use yield_now::{YieldNow, yield_now};

@@ -144,7 +144,13 @@ impl ManualEvent {
     /// **Cancel-safe:** loses nothing.
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, Self> {
-        Wait::new(self, self.waiters.word() & !SET, Leaf::new(&EVENT))
+        self.wait_as(&EVENT)
+    }
+
+    /// The same, for something that has an event inside.
+    #[track_caller]
+    pub(crate) fn wait_as(&self, kind: &'static Kind) -> Wait<'_, Self> {
+        Wait::new(self, self.waiters.word() & !SET, Leaf::new(kind))
     }
 }
 

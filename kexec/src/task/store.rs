@@ -8,15 +8,22 @@ use core::{
     alloc::Layout,
     cell::UnsafeCell,
     fmt,
-    mem::MaybeUninit,
+    future::Future,
+    mem::{self, MaybeUninit},
+    pin::Pin,
     ptr::{self, NonNull},
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
+    task::{Context, Poll},
 };
+
+use pin_project::pin_project;
 
 use super::{Header, Task, VTable, state::Snapshot};
 use crate::{
     atomics::{AtomicU32, AtomicU64, const_fn},
     executor::Core,
+    sync::{ManualEvent, Wait},
+    task_table::Kind,
 };
 
 /// Bodies are aligned to this; a task that wants more does not compile.
@@ -255,6 +262,22 @@ impl<const S: usize> Table<S> {
         Ok(unsafe { &*table })
     }
 
+    /// Waits until a slot is free, for whoever was told [`Full`](crate::SpawnError::Full).
+    ///
+    /// No slot is reserved: another spawn may take it, and then there is another wait. To be polled up to
+    /// `DISPATCH_LEVEL`.
+    ///
+    /// **Cancel-safe:** loses nothing.
+    #[track_caller]
+    pub fn vacancy(&'static self) -> Vacancy {
+        Vacancy {
+            free: &self.free,
+            slots: self.slots.len(),
+            asked: false,
+            freed: self.free.freed.wait_as(&VACANCY),
+        }
+    }
+
     /// Claims a free slot for a new tenant of `core`, which is to have a handle or not.
     #[inline]
     pub(crate) fn claim(&'static self, core: NonNull<Core>, handle: bool) -> Option<Claimed> {
@@ -306,6 +329,33 @@ impl<const S: usize> Table<S> {
     }
 }
 
+static VACANCY: Kind = Kind::new("free slot");
+
+/// The future of [`Table::vacancy`].
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Vacancy {
+    free: &'static FreeList,
+    slots: usize,
+    asked: bool,
+    #[pin]
+    freed: Wait<'static, ManualEvent>,
+}
+
+impl Future for Vacancy {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // Asked after the wait has begun: a slot that is freed from now on ends it.
+        if !mem::replace(this.asked, true) && this.free.want(*this.slots) {
+            return Poll::Ready(());
+        }
+        this.freed.poll(cx)
+    }
+}
+
 impl<T: ?Sized> Store<T> {
     /// How many slots have ever been used at the same time: what the store's size should be judged by.
     pub fn high_water(&self) -> u32 {
@@ -329,11 +379,13 @@ impl<const S: usize> fmt::Debug for Slot<S> {
 /// were never used, whose memory is not touched before.
 #[derive(Debug)]
 pub(crate) struct FreeList {
-    /// The index on top in the low 16 bits; above it a count of changes, so that a slow reader cannot take an
-    /// old top for the present one.
+    /// The index on top in the low 16 bits; then [`WANTED`](Self::WANTED); above it a count of changes, so that a slow
+    /// reader cannot take an old top for the present one.
     top: AtomicU64,
     /// How many slots have ever been used.
     used: AtomicU32,
+    /// Set and reset at once when a slot is freed that somebody waits for.
+    freed: ManualEvent,
 }
 
 impl FreeList {
@@ -342,10 +394,12 @@ impl FreeList {
     /// No slot.
     const END: u32 = 0xFFFF;
     const INDEX: u64 = 0xFFFF;
+    /// Somebody waits for a slot to be freed.
+    const WANTED: u64 = 1 << 16;
 
     const_fn! {
         fn new() -> Self {
-            Self { top: AtomicU64::new(Self::INDEX), used: AtomicU32::new(0) }
+            Self { top: AtomicU64::new(Self::INDEX), used: AtomicU32::new(0), freed: ManualEvent::new(false) }
         }
     }
 
@@ -358,7 +412,7 @@ impl FreeList {
     /// The word after `word`, with another slot on top.
     #[inline]
     fn changed(word: u64, top: u32) -> u64 {
-        (word & !Self::INDEX).wrapping_add(Self::INDEX + 1) | u64::from(top)
+        (word & !Self::INDEX).wrapping_add(Self::WANTED << 1) | u64::from(top)
     }
 
     /// A slot that was never used, of so many.
@@ -382,10 +436,23 @@ impl FreeList {
         let mut seen = self.top.load(Relaxed);
         loop {
             below.store(Self::index(seen), Relaxed);
-            match self.top.compare_exchange_weak(seen, Self::changed(seen, index), Release, Relaxed) {
-                Ok(_) => return,
+            let put = Self::changed(seen, index) & !Self::WANTED;
+            match self.top.compare_exchange_weak(seen, put, Release, Relaxed) {
+                Ok(_) if seen & Self::WANTED == 0 => return,
+                Ok(_) => break,
                 Err(now) => seen = now,
             }
         }
+        self.freed.set();
+        self.freed.reset();
+    }
+
+    /// Asks to be told of the next slot that is freed; true if there is a free one, of so many.
+    ///
+    /// Relaxed: the slot is taken by a spawn, which looks for itself.
+    fn want(&self, slots: usize) -> bool {
+        let seen = self.top.fetch_or(Self::WANTED, Relaxed);
+        let used = usize::try_from(self.used.load(Relaxed)).unwrap_or(usize::MAX);
+        Self::index(seen) != Self::END || used < slots
     }
 }

@@ -1,5 +1,11 @@
 //! Slots are claimed and given back from any thread, each to one tenant.
 
+use core::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
+
 use crate::support::{Wait, close, executor, flag, model, pool, serve, settle};
 use kexec_loom::SpawnError;
 use loom::{
@@ -31,6 +37,41 @@ fn two_spawners_and_a_release() {
         settle(*executor);
         assert_eq!(executor.live(), 0);
     });
+}
+
+/// Whoever waits for a free slot finds the one that is freed at the same moment, or is woken by it.
+#[test]
+fn a_vacancy_against_a_release() {
+    model(|| {
+        let (executor, pool) = (executor(8), pool::<1>());
+        executor.spawn_with(*pool, || async {}).expect("a slot is free").detach();
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        let target = *executor;
+        let consumer = thread::spawn(move || serve(target, 1));
+        let slots: &'static kexec_loom::Table<{ crate::support::ROOM }> = *pool;
+        let mut vacancy = pin!(slots.vacancy());
+        let ready = vacancy.as_mut().poll(&mut cx).is_ready();
+        consumer.join().unwrap();
+        settle(*executor);
+        if !ready {
+            assert!(woken.0.load(Relaxed), "the slot is free, and nobody was told");
+            assert!(vacancy.as_mut().poll(&mut cx).is_ready());
+        }
+        executor.spawn_with(*pool, || async {}).expect("a slot is free").detach();
+        settle(*executor);
+    });
+}
+
+/// A waker that remembers that it was used, and orders nothing.
+#[derive(Default)]
+struct Woken(loom::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// A slot is given back by the handle's thread and taken by a third: all three see it whole.

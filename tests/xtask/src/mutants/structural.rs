@@ -189,7 +189,7 @@ pub const STRUCTURAL: &[Structural] = &[
     Structural {
         name: "reused-top",
         file: "kexec/src/task/store.rs",
-        original: "(word & !Self::INDEX).wrapping_add(Self::INDEX + 1) | u64::from(top)",
+        original: "(word & !Self::INDEX).wrapping_add(Self::WANTED << 1) | u64::from(top)",
         replacement: "word & !Self::INDEX | u64::from(top)",
     },
     // A task whose slot a stale wake had queued could not be marked, and begins in a scope that is closing.
@@ -254,5 +254,19 @@ pub const STRUCTURAL: &[Structural] = &[
         file: "kexec/src/scope/members.rs",
         original: "members.leaving != 0",
         replacement: "false",
+    },
+    // A slot that somebody waits for is freed in silence.
+    Structural {
+        name: "freed-in-silence",
+        file: "kexec/src/task/store.rs",
+        original: "seen & Self::WANTED == 0",
+        replacement: "true",
+    },
+    // Who waits for a slot looks first, and asks to be told after that.
+    Structural {
+        name: "looks-before-it-asks",
+        file: "kexec/src/task/store.rs",
+        original: "self.top.fetch_or(Self::WANTED, Relaxed)",
+        replacement: "{ let seen = self.top.load(Relaxed); self.top.fetch_or(Self::WANTED, Relaxed); seen }",
     },
 ];
