@@ -305,7 +305,7 @@ impl<P: Platform> Executor<P> {
             let found = task.state().begin();
             if found.is_live() {
                 // SAFETY: this is the run, and the task was just taken off its queue.
-                unsafe { task.turn(found, consumer) };
+                unsafe { task.turn(found.is_cancelled(), consumer) };
             } else {
                 self.core.counters.count_stale();
             }

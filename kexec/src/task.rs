@@ -17,11 +17,7 @@ use crate::{
     atomics::{AtomicU32, Owned, const_fn},
     executor::{Consumer, Core},
     scope::{Scope, members::Siblings},
-    task::{
-        state::{Snapshot, State},
-        store::FreeList,
-        waker::TaskRef,
-    },
+    task::{state::State, store::FreeList},
 };
 
 pub(crate) mod body;
@@ -35,7 +31,7 @@ pub(crate) mod waker;
 pub(crate) struct VTable {
     /// Polls it.
     pub(crate) poll: unsafe fn(Task, &mut Consumer),
-    /// Drops it.
+    /// Drops it, unless it is shielded.
     pub(crate) cancel: unsafe fn(Task, &mut Consumer),
 }
 
@@ -293,40 +289,17 @@ impl Task {
     ///
     /// The caller is the run of this task's executor, and has just taken the task off the queue as `LIVE`.
     #[inline]
-    pub(crate) unsafe fn turn(self, found: Snapshot, consumer: &mut Consumer) {
-        if found.is_cancelled() {
-            // SAFETY: passed on.
-            return unsafe { self.cancelled_turn(found, consumer) };
-        }
+    pub(crate) unsafe fn turn(self, cancelled: bool, consumer: &mut Consumer) {
         // SAFETY: the run owns the cell.
         let vtable = unsafe { self.header().vtable.read() };
+        let turn = if cancelled { vtable.cancel } else { vtable.poll };
         // SAFETY: what the claim and the turns before this one put there, called as it wants to be.
-        unsafe { (vtable.poll)(self, consumer) }
+        unsafe { turn(self, consumer) }
     }
 
-    /// The turn of a task that was cancelled: its end, or a poll if it is shielded.
-    ///
-    /// # Safety
-    ///
-    /// As for [`turn`](Self::turn).
-    #[cold]
-    unsafe fn cancelled_turn(self, found: Snapshot, consumer: &mut Consumer) {
-        // SAFETY: the run owns the cell.
-        let vtable = unsafe { self.header().vtable.read() };
-        if !self.is_shielded() {
-            // SAFETY: as in `turn`.
-            return unsafe { (vtable.cancel)(self, consumer) };
-        }
-        // SAFETY: as in `turn`.
-        unsafe { (vtable.poll)(self, consumer) };
-        if !self.is_shielded() {
-            // The section has ended, and the task has parked after it, unless it has ended, too.
-            TaskRef::new(self, found.generation()).abort();
-        }
-    }
-
+    /// Whether the task is in a shielded section.
     #[inline]
-    fn is_shielded(self) -> bool {
+    pub(crate) fn is_shielded(self) -> bool {
         self.header().shields.load(Relaxed) != 0
     }
 

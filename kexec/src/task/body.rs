@@ -20,7 +20,7 @@ use crate::{
     irql::Level,
     platform::Platform,
     scope::Scope,
-    task::{Task, VTable},
+    task::{Task, VTable, waker::TaskRef},
 };
 
 /// The task was dropped before it had an output: it was aborted, its scope or its executor was closed, or, on a host, it
@@ -219,6 +219,16 @@ where
 
     /// The turn of a cancelled task.
     unsafe fn cancel(task: Task, consumer: &mut Consumer) {
+        if task.is_shielded() {
+            let generation = task.state().load().generation();
+            // SAFETY: the same turn.
+            unsafe { Self::resume(task, consumer) };
+            if !task.is_shielded() {
+                // The section has ended, and the task has parked after it: here is the next turn, unless it has ended, too.
+                TaskRef::new(task, generation).abort();
+            }
+            return;
+        }
         // SAFETY: the future is there.
         unsafe { Self::finish(task, consumer, Err(Cancelled)) }
     }

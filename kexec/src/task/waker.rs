@@ -46,8 +46,9 @@ impl Task {
         if !ptr::eq(waker.vtable(), &raw const WAKER) {
             return None;
         }
-        let slot = NonNull::new(waker.data().cast_mut().cast())?;
-        // SAFETY: the table says that the pointer is a task's.
+        // SAFETY: the table says that the pointer is a task's, which is never null.
+        let slot = unsafe { NonNull::new_unchecked(waker.data().cast_mut().cast()) };
+        // SAFETY: as above.
         Some(unsafe { Self::new(slot) })
     }
 

@@ -10,8 +10,9 @@ use super::cases::{Driven, Peer};
 use crate::heap;
 
 /// All peers; the first is what the others are compared with.
-pub const ALL: [&dyn Peer; 5] = [
-    &Driven::<kexec::Kexec>::PEER,
+pub const ALL: [&dyn Peer; 6] = [
+    &Driven::<kexec::with_table::Kexec>::PEER,
+    &Driven::<kexec::bare::Kexec>::PEER,
     &Driven::<embassy::Embassy>::PEER,
     &Driven::<futures_executor::Pool>::PEER,
     &tokio::CurrentThread,

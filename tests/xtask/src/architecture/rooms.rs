@@ -89,6 +89,7 @@ pub const ROOMS: &[Room] = &[
     room("tests/loom",      Some("kexec-loom"),    Anything, Free),
     room("tests/fuzz",      None,                  Anything, Free),
     room("tests/bench",     Some("kexec-bench"),   Anything, Free),
+    room("tests/bench/bare", Some("kexec-bare"),   Only(&[]), Bound),
     room("tests/xtask",     Some("xtask"),         Only(&[]), Bound),
     room("examples/*",      None,                  Anything, Free),
 ];

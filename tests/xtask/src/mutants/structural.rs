@@ -43,7 +43,7 @@ pub const STRUCTURAL: &[Structural] = &[
         name: "begun-after-the-poll",
         file: "kexec/src/executor.rs",
         original: "task.state().begin()",
-        replacement: "{ let found = task.state().load(); if found.is_live() { unsafe { task.turn(found, consumer) }; task.state().begin(); continue; } task.state().begin() }",
+        replacement: "{ let found = task.state().load(); if found.is_live() { unsafe { task.turn(found.is_cancelled(), consumer) }; task.state().begin(); continue; } task.state().begin() }",
     },
     // Parking over what was pushed meanwhile.
     Structural {
