@@ -35,7 +35,7 @@
 //! ```
 //!
 //! The modules, in reading order: [`irql`], the tokens; [`platform`], what is asked of a system; `executor`,
-//! the queue and the run; `task`, slots, states and wakers; [`time`]. The crate's README shows how to write a
+//! the queue and the run; `task`, slots, states and wakers; [`time`]; [`sync`], waiting for each other. The crate's README shows how to write a
 //! platform, which test shows which promise, and what each promise costs.
 #![no_std]
 #![deny(unsafe_code)]

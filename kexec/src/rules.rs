@@ -19,6 +19,7 @@ must_not_compile! {
     closure_not_send
     epilogue_keeps_token
     future_not_send
+    mutex_not_shared
     output_not_send
     task_too_large
     token_copied

@@ -208,3 +208,24 @@ fn a_close_that_is_dropped() {
     executor.try_run(&mut ());
     assert!(pin!(executor.close().expect("the first was given up")).poll(&mut cx).is_ready());
 }
+
+/// Waits that lie in futures of several threads, which leave the queue at both ends and in the middle.
+#[test]
+fn waits_that_come_and_go() {
+    let (sum, taken) = (kexec::sync::Mutex::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    if let Poll::Ready(mut sum) = pin!(sum.lock()).poll(&mut cx) {
+                        *sum += 1;
+                        taken.fetch_add(1, SeqCst);
+                    }
+                    *pollster::block_on(sum.lock()) += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(sum.into_inner(), 12 + taken.load(SeqCst));
+}

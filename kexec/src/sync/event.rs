@@ -141,7 +141,7 @@ impl ManualEvent {
     /// Waits until the event is set, counted from this call and not from the first poll. To be polled up to
     /// `DISPATCH_LEVEL`.
     ///
-    /// **Cancel-safe:** loses nothing.
+    /// **Cancel-safe:** loses its place: another wait does not know of what was set and reset before its own call.
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, Self> {
         self.wait_as(&EVENT)

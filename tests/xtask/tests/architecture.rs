@@ -237,6 +237,7 @@ fn a_file_must_say_whether_it_uses_unsafe() {
     );
     caught("kexec/src/task.rs", "//! Docs.\n#![expect(unsafe_code)]\nuse a;");
     caught("kexec/src/task.rs", "//! `#![forbid(unsafe_code)]`\n// #![forbid(unsafe_code)]\nuse a;");
+    fine("kexec/src/sync.rs", "//! Docs.\n#![deny(unsafe_code)]\nmod a;");
     caught("kexec/src/task.rs", "#![deny(unsafe_code)]\nuse a;");
     caught("kexec/src/task.rs", "use a;\nmod b { #![forbid(unsafe_code)] }");
     caught("kexec/src/platform/mock.rs", "");

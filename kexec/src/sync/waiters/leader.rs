@@ -44,13 +44,6 @@ impl Leader {
         stale
     }
 
-    /// There is no leader any more. Returns as [`name`](Self::name) does.
-    pub(super) fn dismiss(&self) -> Option<Waker> {
-        let stale = self.forget_other();
-        self.task.store(ptr::null_mut(), Relaxed);
-        stale
-    }
-
     /// The waker of a leader that has been named as something else than a task. It may be woken at once; so this is not
     /// done with the queue locked, and by nobody but the leader.
     pub(super) fn register(&self, waker: &Waker) {
@@ -71,8 +64,10 @@ impl Leader {
         }
     }
 
+    /// Takes the leader's waker out, if it has one here: it may leave. Who has no leader to call, calls nobody.
+    ///
     /// Relaxed: only the leader, and whoever takes its place, writes it.
-    fn forget_other(&self) -> Option<Waker> {
+    pub(super) fn forget_other(&self) -> Option<Waker> {
         if self.task.load(Relaxed).addr() == OTHER { self.other.take() } else { None }
     }
 }

@@ -42,22 +42,24 @@ pub struct Wait<'a, S: Source> {
 /// What a poll found.
 enum Found {
     /// Its turn, and what the word was then.
-    Grant(u64),
+    Granted(u64, Handover),
     /// Nothing yet; and the next signal is for this waiter.
     Leads,
     /// Others are before it.
     Behind,
 }
 
-/// What is left to do for somebody who has left the queue, when that is not locked any more.
+/// What is left to do for who has left the queue, once that is not locked any more.
 #[must_use = "the next leader may have to be woken"]
-struct Left {
+struct Handover {
+    /// Its turn has come.
     next: Option<Waker>,
+    /// Is only dropped.
     _stale: Option<Waker>,
 }
 
-impl Left {
-    fn wake(self) {
+impl Handover {
+    fn complete(self) {
         self.next.into_iter().for_each(Waker::wake);
     }
 }
@@ -86,7 +88,7 @@ impl<'a, S: Source> Future for Wait<'a, S> {
         let task = Task::of(cx.waker());
         // What is dropped, or woken, is so when the queue is not locked any more.
         let mut waker = Some(cx.waker().clone());
-        let (mut stale, mut left) = (None, None);
+        let mut stale = None;
         let found = waiters.queue.with(*this.home, |queue| {
             if !*this.queued {
                 // SAFETY: the node is in no queue. It is pinned, and the drop of this future takes it out.
@@ -104,15 +106,16 @@ impl<'a, S: Source> Future for Wait<'a, S> {
                 waiters.take(Turn::Leader, grant)
             });
             let Some(word) = granted else { return Found::Leads };
-            // SAFETY: it is in this queue.
-            left = Some(unsafe { waiters.leave(queue, node, source) });
             *this.queued = false;
-            Found::Grant(word)
+            // SAFETY: it is in this queue.
+            Found::Granted(word, unsafe { waiters.leave(queue, node, source) })
         });
         drop((waker, stale));
-        left.into_iter().for_each(Left::wake);
         match found {
-            Found::Grant(word) => return Poll::Ready(source.got(word, ask)),
+            Found::Granted(word, handover) => {
+                handover.complete();
+                return Poll::Ready(source.got(word, ask));
+            }
             Found::Leads if task.is_none() => {
                 // A signal may have come and called nobody: look again.
                 waiters.leader.register(cx.waker());
@@ -138,24 +141,24 @@ impl<A: Copy> Waiters<A> {
         queue: &mut Queue<A>,
         node: Pin<&Node<A>>,
         source: &S,
-    ) -> Left {
+    ) -> Handover {
         let led = queue.is_first(node);
         // SAFETY: passed on.
         unsafe { queue.unlink(node) };
         if !led {
-            return Left { next: None, _stale: None };
+            return Handover { next: None, _stale: None };
         }
-        let next = queue.with_first(|place| {
+        let succession = queue.with_first(|place| {
             let task = place.waker.as_ref().and_then(Task::of);
             let stale = self.leader.name(task);
             let word = self.arm();
             // What is no task has to be polled to register.
             let wanted = task.is_none() || source.grant(word, place.ask).is_some();
-            Left { next: if wanted { place.waker.take() } else { None }, _stale: stale }
+            Handover { next: if wanted { place.waker.take() } else { None }, _stale: stale }
         });
-        next.unwrap_or_else(|| {
+        succession.unwrap_or_else(|| {
             self.disarm();
-            Left { next: None, _stale: self.leader.dismiss() }
+            Handover { next: None, _stale: self.leader.forget_other() }
         })
     }
 }
@@ -168,8 +171,7 @@ impl<S: Source> PinnedDrop for Wait<'_, S> {
             let (source, node) = (*this.source, this.node.into_ref());
             let waiters = source.waiters();
             // SAFETY: it is in this queue.
-            let left = waiters.queue.with(*this.home, |queue| unsafe { waiters.leave(queue, node, source) });
-            left.wake();
+            waiters.queue.with(*this.home, |queue| unsafe { waiters.leave(queue, node, source) }).complete();
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! In reading order: [`support`], the platform and the futures that they share; [`wake`], that no wake is lost;
 //! [`run`], that there is one consumer and nobody starves; [`slots`], that a slot has one tenant; [`lifecycle`], that
-//! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is
-//! left; [`scope`], that its members are cancelled one after the other, and none is forgotten.
+//! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is left; [`scope`],
+//! that members are cancelled one after the other, and none is forgotten; [`sync_signal`], that whoever waits is called;
+//! [`sync_order`], that what was done before is seen.
 
 mod close;
 mod lifecycle;
@@ -12,4 +13,6 @@ mod run;
 mod scope;
 mod slots;
 mod support;
+mod sync_order;
+mod sync_signal;
 mod wake;

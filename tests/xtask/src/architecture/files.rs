@@ -60,8 +60,8 @@ pub fn too_long(name: &str, text: &str) -> Option<String> {
 
 /// A file that does not say in its first lines whether it uses `unsafe`.
 ///
-/// The crate root denies it for all; each other file either forbids it or expects it, with the reason. One that has
-/// files of both kinds below it denies it. The files that expect it are the ones to read for soundness.
+/// The crate root denies it for all; each other file either forbids it or expects it, with the reason;
+/// one that only stands above such files denies it. The files that expect it are the ones to read for soundness.
 ///
 /// # Errors
 ///
@@ -71,12 +71,13 @@ pub fn undeclared(name: &str, text: &str) -> Result<Option<String>> {
     let says = |lint: &str| head(&tokens).iter().any(|attribute| is_about_unsafe(attribute, lint));
     let reason = |attribute: &&[Token]| attribute.iter().any(|token| token.is("reason"));
     let expects = || head(&tokens).iter().any(|one| is_about_unsafe(one, "expect") && reason(&&**one));
+    let is_above_others = || tokens.windows(3).any(|three| three[0].is("mod") && three[2].is(";"));
+    let says_so = || says("forbid") || expects() || says("deny") && is_above_others();
     Ok(if name.ends_with("src/lib.rs") {
         (!says("deny"))
             .then(|| format!("{name} must begin with `#![deny(unsafe_code)]`, being the crate root"))
     } else {
-        let has_files = tokens.windows(3).any(|three| three[0].is("mod") && three[2].is(";"));
-        (!says("forbid") && !expects() && !(has_files && says("deny"))).then(|| {
+        (!says_so()).then(|| {
             format!(
                 "{name} must begin with `#![forbid(unsafe_code)]`, or with `#![expect(unsafe_code, reason = \"..\")]` \
                  if it cannot do without, or with `#![deny(unsafe_code)]` if only files below it cannot"

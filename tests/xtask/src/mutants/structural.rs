@@ -269,4 +269,81 @@ pub const STRUCTURAL: &[Structural] = &[
         original: "self.top.fetch_or(Self::WANTED, Relaxed)",
         replacement: "{ let seen = self.top.load(Relaxed); self.top.fetch_or(Self::WANTED, Relaxed); seen }",
     },
+    // A leader that is dropped tells nobody.
+    Structural {
+        name: "lead-not-passed-on-drop",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "waiters.queue.with(*this.home, |queue| unsafe { waiters.leave(queue, node, source) }).complete()",
+        replacement: "drop(waiters.queue.with(*this.home, |queue| unsafe { waiters.leave(queue, node, source) }))",
+    },
+    // A leader that has what it wanted tells nobody.
+    Structural {
+        name: "lead-not-passed-on-grant",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "handover.complete()",
+        replacement: "drop(handover)",
+    },
+    // The next leader is named, and what has come before is not seen.
+    Structural {
+        name: "passed-without-looking",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "task.is_none() || source.grant(word, place.ask).is_some()",
+        replacement: "task.is_none()",
+    },
+    // A leader that is no task is not called to register.
+    Structural {
+        name: "foreigner-not-called",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "task.is_none() || source.grant(word, place.ask).is_some()",
+        replacement: "source.grant(word, place.ask).is_some()",
+    },
+    // A leader looks before it is named, and not after.
+    Structural {
+        name: "looks-before-it-is-named",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "{ stale = waiters.leader.name(task); waiters.arm(); waiters.take(Turn::Leader, grant) }",
+        replacement: "{ let granted = waiters.take(Turn::Leader, grant); stale = waiters.leader.name(task); waiters.arm(); granted }",
+    },
+    // A leader that is no task does not look after it has registered.
+    Structural {
+        name: "foreigner-looks-before",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "grant(waiters.arm()).is_some()",
+        replacement: "false",
+    },
+    // `WAITERS` is set by somebody who has not been named yet.
+    Structural {
+        name: "armed-before-named",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "{ stale = waiters.leader.name(task); waiters.arm(); waiters.take(Turn::Leader, grant) }",
+        replacement: "{ waiters.arm(); let granted = waiters.take(Turn::Leader, grant); stale = waiters.leader.name(task); granted }",
+    },
+    // `WAITERS` is cleared when the first one leaves, and others are still there.
+    Structural {
+        name: "disarmed-too-early",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "self.arm()",
+        replacement: "{ self.disarm(); self.word() }",
+    },
+    // `WAITERS` stays when the last one has left.
+    Structural {
+        name: "never-disarmed",
+        file: "kexec/src/sync/waiters/wait.rs",
+        original: "self.disarm()",
+        replacement: "()",
+    },
+    // A newcomer takes what others are queued for.
+    Structural {
+        name: "barging",
+        file: "kexec/src/sync/waiters.rs",
+        original: "turn == Turn::Newcomer && waiters != 0",
+        replacement: "false",
+    },
+    // A reset makes the sets before it undone.
+    Structural {
+        name: "reset-unseen",
+        file: "kexec/src/sync/event.rs",
+        original: "(word & !SET).wrapping_add(EPOCH) & EPOCHS",
+        replacement: "word & !SET",
+    },
 ];
