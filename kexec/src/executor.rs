@@ -119,6 +119,7 @@ struct Limits {
 
 /// What does not depend on the platform: all that a task knows of its executor.
 pub(crate) struct Core {
+    name: &'static str,
     pub(crate) queue: Queue,
     pub(crate) live: Live,
     /// Pushes a task and rings if that is needed, on the platform's terms.
@@ -162,8 +163,17 @@ impl<P: Platform> Executor<P> {
         /// An executor without tasks, for a `static` or a device's memory.
         #[must_use]
         pub fn new(platform: P, budget: Budget) -> Self {
+            Self::named("", platform, budget)
+        }
+    }
+
+    const_fn! {
+        /// The same with a name, by which the [task table](crate::task_table) shows it.
+        #[must_use]
+        pub fn named(name: &'static str, platform: P, budget: Budget) -> Self {
             Self {
                 core: Core {
+                    name,
                     queue: Queue::new(),
                     live: Live::new(),
                     enqueue: Self::enqueue,
@@ -185,6 +195,11 @@ impl<P: Platform> Executor<P> {
                 limits: budget.limits(),
             }
         }
+    }
+
+    /// Its name; empty if it was made without one.
+    pub fn name(&self) -> &'static str {
+        self.core.name
     }
 
     /// The platform.

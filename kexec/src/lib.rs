@@ -65,6 +65,7 @@ mod passive;
 pub mod platform;
 #[cfg(all(doctest, feature = "std"))]
 mod rules;
+mod running;
 mod scope;
 mod shield;
 pub mod sync;

@@ -29,6 +29,8 @@ use core::{
 };
 
 use self::members::{Members, Siblings};
+#[cfg(feature = "table")]
+use crate::task_table::{ScopeHead, ScopeState};
 use crate::{
     atomics::{AtomicU32, AtomicWaker, Owned, const_fn},
     executor::close::AlreadyClosing,
@@ -83,8 +85,11 @@ const CLOSED: u32 = 4;
 /// executor.settle();
 /// assert!(receive.is_finished() && transmit.is_finished() && removal.is_finished());
 /// ```
-#[repr(align(16))]
+#[repr(C, align(16))]
 pub struct Scope {
+    /// What the task table shows.
+    #[cfg(feature = "table")]
+    head: ScopeHead,
     name: &'static str,
     /// Nothing is ordered by it: the members are behind the lock.
     state: AtomicU32,
@@ -136,6 +141,8 @@ impl Scope {
         #[must_use]
         pub fn new(name: &'static str) -> Self {
             Self {
+                #[cfg(feature = "table")]
+                head: ScopeHead::new(),
                 name,
                 state: AtomicU32::new(OPEN),
                 members: Lock::new(Members::new()),
@@ -194,10 +201,40 @@ impl Scope {
         self.members.with(Home::NONE, |members| {
             let open = self.state.load(Relaxed) == OPEN;
             if open {
+                self.show(members);
                 members.push(task.into());
             }
             open
         })
+    }
+
+    /// What the task table has of it.
+    #[cfg(feature = "table")]
+    #[must_use]
+    pub fn head(&self) -> &ScopeHead {
+        &self.head
+    }
+
+    /// Tells the task table of the scope, before its first member. The lock is the caller's.
+    #[cfg_attr(
+        not(feature = "table"),
+        expect(clippy::unused_self, unused_variables, reason = "there is no table")
+    )]
+    fn show(&'static self, members: &Members) {
+        #[cfg(feature = "table")]
+        if members.is_empty() {
+            self.head.open(self.name, members.outer.map(|outer| &outer.head));
+        }
+    }
+
+    /// Tells the task table that the scope closes, or is closed.
+    #[cfg_attr(not(feature = "table"), expect(clippy::unused_self, reason = "there is no table"))]
+    fn show_state(&self) {
+        #[cfg(feature = "table")]
+        self.head.set_state(match self.state.load(Relaxed) {
+            CLOSED => ScopeState::Ended,
+            _ => ScopeState::Closing,
+        });
     }
 
     /// A task leaves whose future is gone, and nothing of it is left to do.
@@ -240,6 +277,7 @@ impl Scope {
         let entered = self.members.with(Home::NONE, |members| {
             let open = self.state.load(Relaxed) == OPEN;
             if open {
+                self.show(members);
                 members.push(inner.into());
             }
             open
@@ -259,7 +297,11 @@ impl Scope {
 
     /// Begins to close; false if that has begun already, or cannot begin now.
     fn begin_to_close(&self) -> bool {
-        self.state.compare_exchange(OPEN, CLOSING, Relaxed, Relaxed).is_ok()
+        let begun = self.state.compare_exchange(OPEN, CLOSING, Relaxed, Relaxed).is_ok();
+        if begun {
+            self.show_state();
+        }
+        begun
     }
 }
 

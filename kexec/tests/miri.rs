@@ -29,6 +29,10 @@ use kexec::{
     yield_now,
 };
 
+/// The task table's rows, read while they are written.
+#[path = "task_table/torn.rs"]
+mod torn;
+
 const BUDGET: Budget = Budget::new(3, Duration::MAX);
 
 /// The conformance suite, on a loop that asks.

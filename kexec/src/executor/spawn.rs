@@ -6,6 +6,8 @@ use core::panic::Location;
 use core::{any::type_name, fmt, future::Future, ptr::NonNull};
 
 use super::{Core, Executor};
+#[cfg(feature = "table")]
+use crate::task_table::record::{Origin, Record};
 use crate::{
     irql::Level,
     platform::{AnyFuture, Platform},
@@ -317,8 +319,18 @@ impl<P: Platform> Spawner<P> {
             );
             assert!(align_of::<Body<B, F, F::Output, E>>() <= ALIGN, "tasks are aligned to 16 bytes at most");
         }
+        let executor = NonNull::from(self.executor).cast();
         #[cfg(feature = "table")]
-        slot.task.header().record.start(name, Location::caller());
+        Record::start(
+            slot.task.header(),
+            &Origin {
+                name,
+                site: Location::caller(),
+                executor,
+                executor_name: self.executor.name(),
+                scope: self.scope.map(Scope::head),
+            },
+        );
         #[cfg(not(feature = "table"))]
         let _unseen = name;
         let fill = |task| {
@@ -326,7 +338,7 @@ impl<P: Platform> Spawner<P> {
             unsafe { Turns::<P, B, F, E>::fill(task, build, ending) }
         };
         // SAFETY: the pointer is to all of this executor, which has counted the tenant.
-        unsafe { slot.move_in(NonNull::from(self.executor).cast(), Turns::<P, B, F, E>::BUILD, fill) }
+        unsafe { slot.move_in(executor, Turns::<P, B, F, E>::BUILD, fill) }
     }
 }
 

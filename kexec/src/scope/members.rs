@@ -88,6 +88,10 @@ impl Members {
         Self { newest: None, leaving: 0, over: false, outer: None }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.newest.is_none()
+    }
+
     /// Takes a member in.
     pub(super) fn push(&mut self, member: Member) {
         // SAFETY: the links of a scope's members belong to whoever holds its lock, which has these members.
@@ -116,7 +120,7 @@ impl Members {
 
     /// Notes that this scope is about to become a member of `outer`; false if it has members, or is one.
     pub(super) fn adopt(&mut self, outer: &'static Scope) -> bool {
-        let free = self.newest.is_none() && self.leaving == 0 && self.outer.is_none();
+        let free = self.is_empty() && self.leaving == 0 && self.outer.is_none();
         if free {
             self.outer = Some(outer);
         }
@@ -185,6 +189,7 @@ impl Scope {
                 Next::Inner(inner) => {
                     next = inner.members.with(home, |members| {
                         inner.state.store(CLOSING, Relaxed);
+                        inner.show_state();
                         inner.next(members)
                     });
                     scope = inner;
@@ -213,6 +218,7 @@ impl Scope {
             members.over = false;
             members.outer = None;
             self.state.store(CLOSED, Relaxed);
+            self.show_state();
             self.closer.take()
         })
     }

@@ -251,6 +251,8 @@ where
     }
 
     unsafe fn end(task: Task, outcome: Result<F::Output, Cancelled>) {
+        #[cfg(feature = "table")]
+        task.header().record.end();
         // SAFETY: the ending has been there since `fill`.
         let ending = unsafe { Self::ending(task) };
         // SAFETY: it is not looked at again.

@@ -79,6 +79,18 @@ pub(crate) enum Abort {
 }
 
 impl Snapshot {
+    /// The state that somebody has written down as a number.
+    #[cfg(feature = "table")]
+    pub(crate) fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// The number: part of the task table's format, as the bits above are.
+    #[cfg(feature = "table")]
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn is_live(self) -> bool {
         self.0 & LIVE != 0
     }

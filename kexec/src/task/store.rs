@@ -19,6 +19,8 @@ use core::{
 use pin_project::pin_project;
 
 use super::{Header, Task, VTable, state::Snapshot};
+#[cfg(feature = "table")]
+use crate::task_table::head::Head;
 use crate::{
     atomics::{AtomicU32, AtomicU64, const_fn},
     executor::Core,
@@ -31,12 +33,13 @@ pub(crate) const ALIGN: usize = 16;
 
 /// Which of two queues a store's tasks wait in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Lane {
     /// Handshakes, resets, watches: ahead of all data tasks, but for one in seventeen turns.
-    Control,
+    Control = 0,
     /// Requests and rings.
     #[default]
-    Data,
+    Data = 1,
 }
 
 /// Room for one task of up to `S` bytes: the largest of its closure, its future and its output, and
@@ -59,10 +62,14 @@ impl<const S: usize> Slot<S> {
 }
 
 /// Slots and the list of those that are free. Known as [`Pool`] and, of any length, as [`Table`].
+///
+/// A store tells in its first bytes what it is, so that a copy of its memory can be read: see
+/// [`task_table`](crate::task_table).
 #[repr(C)]
 pub struct Store<T: ?Sized> {
+    #[cfg(feature = "table")]
+    head: Head,
     free: FreeList,
-    lane: Lane,
     slots: T,
 }
 
@@ -133,8 +140,21 @@ impl<const S: usize, const N: usize> Pool<S, N> {
             let slots = [const { Slot::new() }; N];
             #[cfg(loom)]
             let slots = core::array::from_fn(|_| Slot::new());
-            Self { free: FreeList::new(), lane, slots }
+            Self {
+                #[cfg(feature = "table")]
+                head: Head::new(N, size_of::<Slot<S>>()),
+                free: FreeList::new(lane),
+                slots,
+            }
         }
+    }
+}
+
+impl<const S: usize, const N: usize> Pool<S, N> {
+    /// The pool as a table, whose methods it has then.
+    #[must_use]
+    pub const fn as_table(&self) -> &Table<S> {
+        self
     }
 }
 
@@ -247,8 +267,14 @@ impl<const S: usize> Table<S> {
             return Err(TableError::Misaligned(align_of::<Pool<S, 0>>()));
         }
         let empty = memory.cast::<Pool<S, 0>>();
+        let store = Store {
+            #[cfg(feature = "table")]
+            head: Head::new(slots, size_of::<Slot<S>>()),
+            free: FreeList::new(lane),
+            slots: [],
+        };
         // SAFETY: the layout begins with the table's own part.
-        unsafe { empty.write(Store { free: FreeList::new(), lane, slots: [] }) };
+        unsafe { empty.write(store) };
         // SAFETY: the slots follow it.
         let mut slot = unsafe { empty.add(1) }.cast::<Slot<S>>();
         for _ in 0..slots {
@@ -281,7 +307,7 @@ impl<const S: usize> Table<S> {
     /// Claims a free slot for a new tenant of `core`, which is to have a handle or not.
     #[inline]
     pub(crate) fn claim(&'static self, core: NonNull<Core>, handle: bool) -> Option<Claimed> {
-        let control = self.lane == Lane::Control;
+        let control = self.free.lane == Lane::Control;
         // Slots that a stale wake has queued on another executor: they can be had when that has run.
         let mut aside = FreeList::END;
         let claimed = loop {
@@ -314,6 +340,8 @@ impl<const S: usize> Table<S> {
                 Err(now) => seen = now,
             }
         }
+        #[cfg(feature = "table")]
+        self.head.sign();
         let index = self.free.first_use(self.slots.len())?;
         let task = self.task(index)?;
         // SAFETY: nobody else has ever had the slot.
@@ -363,9 +391,48 @@ impl<T: ?Sized> Store<T> {
     }
 }
 
+/// What the task table reads.
+#[cfg(feature = "table")]
+impl<const S: usize> Table<S> {
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        self.free.lane
+    }
+
+    pub(crate) fn header(&self, index: u32) -> Option<&Header> {
+        self.slots.get(usize::try_from(index).ok()?).map(|slot| &slot.header)
+    }
+}
+
+#[cfg(feature = "table")]
+impl Lane {
+    /// How a store's memory tells it.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        [Self::Control, Self::Data].into_iter().find(|lane| lane.code() == code)
+    }
+}
+
+#[cfg(all(feature = "table", not(loom)))]
+const _: () = {
+    use core::mem::offset_of;
+
+    use crate::task_table::head::at;
+    assert!(offset_of!(Pool<0, 0>, head) == 0 && offset_of!(Pool<0, 0>, free) == at::FREE_LIST);
+    assert!(offset_of!(Pool<0, 0>, free.used) == at::USED);
+    assert!(offset_of!(Pool<0, 0>, free.lane) == at::LANE && offset_of!(Pool<0, 0>, slots) == at::SLOT);
+    assert!(offset_of!(Slot<0>, header) == 0, "what is in a header is as far in its slot");
+};
+
 impl<T: ?Sized> fmt::Debug for Store<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("lane", &self.lane).finish_non_exhaustive()
+        f.debug_struct("Store").field("lane", &self.free.lane).finish_non_exhaustive()
     }
 }
 
@@ -378,12 +445,15 @@ impl<const S: usize> fmt::Debug for Slot<S> {
 /// The free slots of a store: a stack of indices, the last one freed on top; below all of them, the slots that
 /// were never used, whose memory is not touched before.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct FreeList {
     /// The index on top in the low 16 bits; then [`WANTED`](Self::WANTED); above it a count of changes, so that a slow
     /// reader cannot take an old top for the present one.
     top: AtomicU64,
     /// How many slots have ever been used.
     used: AtomicU32,
+    /// Which lane their tasks wait in.
+    lane: Lane,
     /// Set and reset at once when a slot is freed that somebody waits for.
     freed: ManualEvent,
 }
@@ -398,8 +468,13 @@ impl FreeList {
     const WANTED: u64 = 1 << 16;
 
     const_fn! {
-        fn new() -> Self {
-            Self { top: AtomicU64::new(Self::INDEX), used: AtomicU32::new(0), freed: ManualEvent::new(false) }
+        fn new(lane: Lane) -> Self {
+            Self {
+                top: AtomicU64::new(Self::INDEX),
+                used: AtomicU32::new(0),
+                lane,
+                freed: ManualEvent::new(false),
+            }
         }
     }
 

@@ -15,7 +15,8 @@ use crate::task::Task;
 /// Names the steps of a task.
 pub trait Label: Future + Sized {
     /// Says in the task table what the task waits for while it is parked in this future. Of labels within labels the
-    /// innermost is shown.
+    /// innermost is shown; of futures side by side that of the [`Leaf`](super::Leaf) that parked last, or, if there is
+    /// none among them, of the first that has one. The text has to be in the image, as a literal is; another is not shown.
     ///
     /// **Cancel-safe:** as the future itself.
     ///
@@ -27,7 +28,7 @@ pub trait Label: Future + Sized {
     /// }
     /// ```
     fn label(self, label: &'static str) -> Labelled<Self> {
-        Labelled { future: self, label }
+        Labelled { future: self, label: Word::new(label) }
     }
 }
 
@@ -40,7 +41,37 @@ impl<F: Future> Label for F {}
 pub struct Labelled<F> {
     #[pin]
     future: F,
-    label: &'static str,
+    label: Word,
+}
+
+/// A label, as the record keeps it.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    #[cfg(feature = "table")]
+    word: u64,
+}
+
+impl Word {
+    fn new(label: &'static str) -> Self {
+        #[cfg(feature = "table")]
+        return Self { word: super::anchor::text_word(label) };
+        #[cfg(not(feature = "table"))]
+        {
+            let _unseen = label;
+            Self {}
+        }
+    }
+
+    /// The task parks in a future with this label.
+    #[inline]
+    fn park(self, cx: &Context<'_>) {
+        #[cfg(feature = "table")]
+        if let Some(task) = Task::of(cx.waker()) {
+            task.header().record.label(self.word);
+        }
+        #[cfg(not(feature = "table"))]
+        let _unseen = cx;
+    }
 }
 
 impl<F: Future> Future for Labelled<F> {
@@ -50,14 +81,9 @@ impl<F: Future> Future for Labelled<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let polled = this.future.poll(cx);
-        #[cfg(feature = "table")]
-        if polled.is_pending()
-            && let Some(task) = Task::of(cx.waker())
-        {
-            task.header().record.label(this.label);
+        if polled.is_pending() {
+            this.label.park(cx);
         }
-        #[cfg(not(feature = "table"))]
-        let _unseen = this.label;
         polled
     }
 }

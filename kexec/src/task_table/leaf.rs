@@ -13,6 +13,7 @@ use crate::task::Task;
 /// static RESPONSE: Kind = Kind::new("ring response");
 /// ```
 #[derive(PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Kind(&'static str);
 
 impl Kind {
@@ -65,7 +66,7 @@ impl fmt::Debug for Kind {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Leaf {
-    /// See [`record`](super::record).
+    /// See [`leaf_word`](super::anchor::leaf_word).
     #[cfg(feature = "table")]
     word: u64,
 }
@@ -84,7 +85,7 @@ impl Leaf {
     #[must_use]
     pub fn at(kind: &'static Kind, place: &'static Location<'static>) -> Self {
         #[cfg(feature = "table")]
-        return Self { word: super::record::leaf_word(kind, place) };
+        return Self { word: super::anchor::leaf_word(kind, place) };
         #[cfg(not(feature = "table"))]
         {
             let _unseen = (kind, place);
