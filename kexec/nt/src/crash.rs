@@ -35,6 +35,8 @@ impl Crash {
     /// `DISPATCH_LEVEL` until the value is dropped.
     #[must_use]
     pub unsafe fn assume() -> Self {
+        #[cfg(windows)]
+        crate::image::identify();
         // SAFETY: passed on.
         Self { level: unsafe { Dispatch::assume() } }
     }

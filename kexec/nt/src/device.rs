@@ -87,6 +87,8 @@ impl Device {
 ///
 /// The driver object is the one that NT called `DriverEntry` with, in this call.
 pub unsafe fn install<F: Function>(driver: NonNull<DRIVER_OBJECT>) {
+    #[cfg(windows)]
+    crate::image::identify();
     let driver = driver.as_ptr();
     // SAFETY: the driver object is valid, and ours to fill.
     let extension = unsafe { (*driver).DriverExtension };

@@ -36,13 +36,14 @@ impl Dpc {
     ///
     /// Callable at any level.
     pub fn executor(
+        name: &'static str,
         memory: &'static mut MaybeUninit<Executor<Self>>,
         budget: Budget,
     ) -> &'static Executor<Self> {
         // A KDPC of zeros is none that NT knows; nobody sees it before it is initialized below.
         let kdpc = UnsafeCell::new(EMPTY);
         let executor: &'static Executor<Self> =
-            memory.write(Executor::new(Self { kdpc, clock: Clock::new() }, budget));
+            memory.write(Executor::named(name, Self { kdpc, clock: Clock::new() }, budget));
         let context = ptr::from_ref(executor).cast_mut().cast();
         // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
         unsafe { ntddk::KeInitializeDpc(executor.platform().kdpc.get(), Some(run), context) };

@@ -46,7 +46,7 @@
 //! - [`request`]: a control request, answered once; under it `irp`, which is owned;
 //! - [`interrupt`]: a line, and who serves it;
 //! - [`crash`]: the world in which only one CPU runs, and nothing interrupts it;
-//! - [`report`]: debug output, and the end;
+//! - [`report`]: debug output, and the end; `image`: which build this is, for the task table;
 //! - [`status`], the `NTSTATUS` of an error.
 //!
 //! All of this has been run by the workspace's simulated NT only, not by Windows.
@@ -68,6 +68,7 @@ mod clock;
 pub mod crash;
 pub mod device;
 pub mod dpc;
+mod image;
 pub mod interrupt;
 mod irp;
 pub mod irql;

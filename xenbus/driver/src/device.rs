@@ -105,7 +105,7 @@ fn bring_up(
     })?;
     let parts = Parts {
         xen,
-        executor: Dpc::executor(memory.room()?, Budget::DEFAULT),
+        executor: Dpc::executor("xenbus", memory.room()?, Budget::DEFAULT),
         requests: memory.table(REQUESTS, Lane::Data)?,
         control: memory.table(1, Lane::Control)?,
         events: memory.put(Events::new())?,

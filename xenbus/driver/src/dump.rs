@@ -12,7 +12,8 @@ use xenbus::{Errno, Version, Xen, version};
 const LIMIT: Duration = Duration::from_millis(10);
 
 // Of the dump's own copy of the image: nothing is shared with the driver that has crashed.
-static EXECUTOR: Executor<DumpPlatform> = Executor::new(crash::platform(), Budget::DEFAULT);
+static EXECUTOR: Executor<DumpPlatform> =
+    Executor::named("xenbus, dumping", crash::platform(), Budget::DEFAULT);
 static TASKS: Pool<{ task_size(&ask) }, 1> = Pool::new();
 
 async fn ask(_level: &mut Dispatch, xen: Xen) -> Result<Version, Errno> {

@@ -12,6 +12,7 @@ use core::{
 };
 
 use atomic_waker::AtomicWaker;
+use kexec::task_table::{Kind, Leaf};
 
 /// A count of events, and up to `N` tasks that wait for the next one.
 #[derive(Debug)]
@@ -55,9 +56,11 @@ impl<const N: usize> Signal<N> {
     ///
     /// **Cancel-safe:** another `next` waits for what is raised after it.
     #[must_use]
+    #[track_caller]
     pub fn next(&self) -> Option<Next<'_>> {
+        let leaf = Leaf::new(&SIGNAL);
         let place = self.places.iter().find(|place| !place.taken.swap(true, AcqRel))?;
-        Some(Next { raised: &self.raised, place, before: self.raised() })
+        Some(Next { raised: &self.raised, place, before: self.raised(), leaf })
     }
 }
 
@@ -66,6 +69,8 @@ impl<const N: usize> Default for Signal<N> {
         Self::new()
     }
 }
+
+static SIGNAL: Kind = Kind::new("signal");
 
 /// The future of [`Signal::next`].
 ///
@@ -77,6 +82,7 @@ pub struct Next<'s> {
     raised: &'s AtomicU32,
     place: &'s Place,
     before: u32,
+    leaf: Leaf,
 }
 
 impl Future for Next<'_> {
@@ -85,7 +91,11 @@ impl Future for Next<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Registered first, so that an event between the two is not missed.
         self.place.waker.register(cx.waker());
-        if self.raised.load(Acquire) == self.before { Poll::Pending } else { Poll::Ready(()) }
+        if self.raised.load(Acquire) != self.before {
+            return Poll::Ready(());
+        }
+        self.leaf.park(cx);
+        Poll::Pending
     }
 }
 

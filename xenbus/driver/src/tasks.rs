@@ -6,7 +6,7 @@
 use core::{fmt, time::Duration};
 
 use futures_util::future::select;
-use kexec::irql::Dispatch;
+use kexec::{irql::Dispatch, task_table::Label};
 use xenbus::{Errno, Hypervisor, Version, version};
 
 use crate::signal::Signal;
@@ -48,7 +48,7 @@ impl Events {
     pub async fn next(&self) {
         // There are as many places as requests. A request without one would not wait, but ask at once.
         if let (Some(upcall), Some(beat)) = (self.upcall.next(), self.beat.next()) {
-            select(upcall, beat).await;
+            select(upcall, beat).label("upcall or beat").await;
         }
     }
 }
