@@ -247,6 +247,20 @@ impl Memory {
         bytes
     }
 
+    /// What a dump of the driver's memory has: the sections that images have kept, and the pages of all allocated blocks.
+    pub(crate) fn dump(&self) -> Vec<u8> {
+        let sections =
+            self.images.iter().flat_map(|image| image.sections().iter().map(move |one| (image, one)));
+        let kept = sections.filter(|(_, section)| !section.discardable).map(|(image, section)| {
+            let mut bytes = vec![0; as_usize(section.range.end - section.range.start)];
+            image.read(section.range.start, &mut bytes).expect("a section is within its image");
+            bytes.resize(bytes.len().next_multiple_of(as_usize(PAGE)), 0);
+            bytes
+        });
+        let blocks = self.blocks.values().filter(|block| block.is_allocated());
+        kept.chain(blocks.map(|block| self.bytes_of_pages(block.pages.clone()))).flatten().collect()
+    }
+
     /// Fills bytes of a block's pages.
     pub(crate) fn fill_pages(&mut self, range: Range<u64>, byte: u8) {
         let inside = |block: &Block| block.is_allocated() && range.end <= block.pages.end;

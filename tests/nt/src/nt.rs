@@ -14,6 +14,7 @@ use nt_sys::{
 };
 
 use crate::{
+    images,
     irp::Order,
     kernel::{Due, Kernel, World},
     machine::{Image, Patch, Preempt},
@@ -221,6 +222,13 @@ impl Nt {
         self.kernel().said.clone()
     }
 
+    /// A dump of the memory that drivers have: the sections of images but those that were discarded, and the pages of all
+    /// pool blocks. Where each of them was is not in it.
+    #[must_use]
+    pub fn memory(&self) -> Vec<u8> {
+        self.kernel().memory.dump()
+    }
+
     /// The last 65,536 lines of the trace.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
@@ -247,6 +255,16 @@ impl Nt {
 }
 
 impl Driver {
+    /// The file that was loaded.
+    ///
+    /// # Panics
+    ///
+    /// It is there no more.
+    #[must_use]
+    pub fn file(&self) -> Vec<u8> {
+        images::read(&self.name).unwrap_or_else(|error| panic!("{error}")).bytes
+    }
+
     /// The bus driver finds a device, and the driver is to add one of its own: `AddDevice`.
     ///
     /// # Errors

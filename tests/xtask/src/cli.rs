@@ -38,6 +38,11 @@ pub enum Request {
         /// Only those whose line of output contains this.
         filter: Option<String>,
     },
+    /// Print the tasks in a dump.
+    Tasks {
+        /// The dump, and whatever else is said of it.
+        arguments: Vec<String>,
+    },
     /// Say what can be asked for.
     Help,
 }
@@ -51,7 +56,7 @@ pub enum Skips {
     Fail,
 }
 
-const COMMANDS: &str = "test, ci, dist, bench, joints, mutants, help";
+const COMMANDS: &str = "test, ci, dist, bench, joints, mutants, tasks, help";
 
 /// Reads the words after `cargo xtask`.
 ///
@@ -97,6 +102,7 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
             nothing_after("mutants FILTER", words)?;
             Ok(Request::Mutants { filter })
         }
+        "tasks" => Ok(Request::Tasks { arguments: words.collect() }),
         "help" | "--help" | "-h" => Ok(Request::Help),
         other => Err(format!("there is no command `{other}`; there is: {COMMANDS}")),
     }
@@ -141,6 +147,7 @@ usage: cargo xtask COMMAND
                     fail; FILTER is part of a name as it is printed
   mutants [FILTER]  weaken each atomic ordering of kexec and expect a loom model to fail;
                     FILTER is part of a file, line, model or name as it is printed
+  tasks FILE ARGS   print the tasks in a dump as a tree; without FILE, what can be said of it
   help              print this
 
 levels, in the order in which they run:
@@ -188,6 +195,12 @@ mod tests {
         };
         assert_eq!(order.images.iter().map(|image| image.name).collect::<Vec<_>>(), ["probe", "xenbus"]);
         assert!(order.bless && order.check_reproducible);
+    }
+
+    #[test]
+    fn what_is_said_of_a_dump_is_handed_on() {
+        let arguments = ["tasks.bin", "--image", "xenbus.sys"].map(str::to_owned).to_vec();
+        assert_eq!(parsed("tasks tasks.bin --image xenbus.sys"), Ok(Request::Tasks { arguments }));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
 //! - [`joints`]: breaks the driver, one step at a time, and expects a test of the simulated NT to notice;
 //! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
+//! - [`tasks`]: prints the tasks in a dump;
 //! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
 #![forbid(unsafe_code)]
 
@@ -31,5 +32,6 @@ pub mod miri;
 pub mod mutants;
 pub mod no_std;
 pub mod run;
+pub mod tasks;
 pub mod tokens;
 mod toolchain;

@@ -8,7 +8,7 @@ use xtask::{
     cli::{self, Request},
     dist,
     host::Host,
-    joints, mutants, run,
+    joints, mutants, run, tasks,
 };
 
 /// The exit code for a command line that makes no sense, as with most command-line tools.
@@ -51,5 +51,6 @@ fn carry_out(request: Request) -> anyhow::Result<bool> {
             let tally = mutants::run(&host, filter.as_deref())?;
             Ok(tally.survived == 0)
         }
+        Request::Tasks { arguments } => tasks::run(&host, &arguments),
     }
 }

@@ -90,6 +90,7 @@ pub const ROOMS: &[Room] = &[
     room("tests/fuzz",      None,                  Anything, Free),
     room("tests/bench",     Some("kexec-bench"),   Anything, Free),
     room("tests/bench/bare", Some("kexec-bare"),   Only(&[]), Bound),
+    room("tests/tasks",     Some("kexec-tasks"),   Only(&["kexec"]), Bound),
     room("tests/xtask",     Some("xtask"),         Only(&[]), Bound),
     room("examples/*",      None,                  Anything, Free),
 ];
