@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use kexec::{
     irql::{Dispatch, Passive},
     platform::{polling::Polling, thread::passive},
+    sync::SpinLock,
     yield_now,
 };
 
@@ -22,6 +23,13 @@ async fn holds_a_guard(at: &mut Passive) {
 async fn holds_a_token(token: Dispatch) {
     yield_now().await;
     use_it(&token);
+}
+
+#[expect(clippy::await_holding_invalid_type, reason = "other CPUs would spin while the task is parked")]
+async fn holds_a_lock(at: &Dispatch, lock: &SpinLock<u32>) {
+    let locked = lock.lock(at);
+    yield_now().await;
+    drop(locked);
 }
 
 fn use_it(_: &Dispatch) {}
@@ -41,6 +49,6 @@ fn raising_between_awaits() {
         assert!(task.as_mut().poll(&mut cx).is_pending());
         assert_eq!(task.as_mut().poll(&mut cx), Poll::Ready(3));
     });
-    // The other two are here to be looked at, not to be run.
-    let _ = (holds_a_guard, holds_a_token);
+    // The others are here to be looked at, not to be run.
+    let _ = (holds_a_guard, holds_a_token, holds_a_lock);
 }

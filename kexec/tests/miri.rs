@@ -26,6 +26,7 @@ use kexec::{
         polling::Polling,
         thread::{Thread, passive},
     },
+    sync::{RundownRef, channel::Channel, oneshot::OneShot},
     yield_now,
 };
 
@@ -232,4 +233,54 @@ fn waits_that_come_and_go() {
         }
     });
     assert_eq!(sum.into_inner(), 12 + taken.load(SeqCst));
+}
+
+/// Whoever has run something down gives its memory back at once, with the last guard's drop still under way elsewhere.
+#[test]
+fn a_rundown_that_is_given_back() {
+    for _ in 0..4 {
+        let memory = Box::into_raw(Box::new(RundownRef::new()));
+        // SAFETY: given back below, when it has run down.
+        let rundown: &'static RundownRef = unsafe { &*memory };
+        let users = [(); 2].map(|()| {
+            let guard = rundown.acquire().expect("it is open");
+            thread::spawn(move || drop(guard))
+        });
+        pollster::block_on(rundown.run_down());
+        // SAFETY: run down; nobody touches it any more.
+        drop(unsafe { Box::from_raw(memory) });
+        for user in users {
+            user.join().unwrap();
+        }
+    }
+}
+
+/// Values that pass from thread to thread, through slots that are used again, and come back or are dropped.
+#[test]
+fn values_that_pass() {
+    static CHANNEL: Channel<Box<u32>, 2> = Channel::new();
+    static REPLY: OneShot<Box<u32>> = OneShot::new();
+    for round in 0..3 {
+        let (sender, mut receiver) = CHANNEL.claim().expect("it has no ends");
+        let (reply, answer) = REPLY.claim().expect("it has no ends");
+        let receiving = thread::spawn(move || {
+            let mut sum = 0;
+            while let Some(value) = pollster::block_on(receiver.recv()) {
+                sum += *value;
+                if sum > 5 {
+                    // What is left goes with the receiver, and the rest comes back.
+                    break;
+                }
+            }
+            drop(receiver);
+            drop(reply.send(Box::new(sum)));
+        });
+        for value in 0..4 + round {
+            drop(pollster::block_on(sender.send(Box::new(value))));
+        }
+        drop(sender);
+        let answer = if round == 1 { None } else { pollster::block_on(answer).ok() };
+        assert!(answer.is_none_or(|sum| *sum == 6));
+        receiving.join().unwrap();
+    }
 }

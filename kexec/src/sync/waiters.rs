@@ -21,9 +21,12 @@
 //! future.
 #![deny(unsafe_code)]
 
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::{
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
+    task::Waker,
+};
 
-use self::{leader::Leader, queue::Queue};
+use self::queue::Queue;
 use crate::{
     atomics::{AtomicU64, const_fn},
     lock::Lock,
@@ -33,7 +36,8 @@ mod leader;
 mod queue;
 mod wait;
 
-pub use wait::Wait;
+pub(super) use self::leader::Leader;
+pub use self::wait::Wait;
 
 /// Somebody is queued. The rest of the word is the primitive's.
 const WAITERS: u64 = 1 << 63;
@@ -53,7 +57,9 @@ pub trait Source {
     /// What the word will be when this has been granted; None if it has to wait. A grant that leaves the word as it is
     /// takes nothing, and so is given to newcomers ahead of those who are queued.
     ///
-    /// It is called with the queue locked, and depends on nothing else.
+    /// It is called with the queue locked, by newcomers, and by each leader again once it has been named and has left its
+    /// waker. It depends on nothing else, unless the primitive has a word of its own, which it then may change: see
+    /// `rundown`.
     fn grant(&self, word: u64, ask: Self::Ask) -> Option<u64>;
 
     /// What somebody gets whose ask was granted when the word was `word`.
@@ -125,6 +131,15 @@ impl<A> Waiters<A> {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// What a signal would wake, for one that must not come back here after it. A leader that is no task then has to
+    /// register again.
+    ///
+    /// Relaxed: the caller has a word of its own, by which it sees what each leader did before it was named, and that this
+    /// is the leader still.
+    pub(super) fn take_waker(&self) -> Option<Waker> {
+        if self.word.load(Relaxed) & WAITERS != 0 { self.leader.take() } else { None }
     }
 
     #[inline]

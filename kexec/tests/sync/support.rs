@@ -99,3 +99,20 @@ impl Calls {
 pub(crate) fn poll<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
+
+/// A value that counts how often it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    pub(crate) fn new() -> (Self, Arc<AtomicU32>) {
+        let drops = Arc::<AtomicU32>::default();
+        (Self(drops.clone()), drops)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}

@@ -22,14 +22,14 @@ const _: () = assert!(align_of::<Header>() > OTHER, "no task has that address");
 /// A task is called by its address: nothing is taken out and nothing put back, so that no signal has to wait for
 /// another one that was interrupted half-way.
 #[derive(Debug)]
-pub(super) struct Leader {
+pub(in crate::sync) struct Leader {
     task: AtomicPtr<Header>,
     other: AtomicWaker,
 }
 
 impl Leader {
     const_fn! {
-        pub(super) fn new() -> Self {
+        pub(in crate::sync) fn new() -> Self {
             Self { task: AtomicPtr::new(ptr::null_mut()), other: AtomicWaker::new() }
         }
     }
@@ -50,11 +50,31 @@ impl Leader {
         self.other.register(waker);
     }
 
+    /// Names the only one there can be, which then looks whether a signal has come meanwhile.
+    pub(in crate::sync) fn name_alone(&self, waker: &Waker) {
+        let task = Task::of(waker);
+        drop(self.name(task));
+        if task.is_none() {
+            self.register(waker);
+        }
+    }
+
+    /// What would wake the leader. Relaxed: see [`Waiters::take_waker`](super::Waiters::take_waker).
+    pub(super) fn take(&self) -> Option<Waker> {
+        let leader = self.task.load(Relaxed);
+        if leader.addr() == OTHER {
+            return self.other.take();
+        }
+        // SAFETY: what is stored there is null, `OTHER`, or a task's pointer.
+        let task = unsafe { Link::new(leader) }.task()?;
+        Some(Waker::clone(&task.waker()))
+    }
+
     /// Wakes the leader.
     ///
     /// Acquire: it may be another one than at the time of the signal.
     #[inline]
-    pub(super) fn call(&self) {
+    pub(in crate::sync) fn call(&self) {
         let leader = self.task.load(Acquire);
         if leader.addr() == OTHER {
             self.other.wake();
@@ -67,7 +87,7 @@ impl Leader {
     /// Takes the leader's waker out, if it has one here: it may leave. Who has no leader to call, calls nobody.
     ///
     /// Relaxed: only the leader, and whoever takes its place, writes it.
-    pub(super) fn forget_other(&self) -> Option<Waker> {
+    pub(in crate::sync) fn forget_other(&self) -> Option<Waker> {
         if self.task.load(Relaxed).addr() == OTHER { self.other.take() } else { None }
     }
 }

@@ -346,4 +346,109 @@ pub const STRUCTURAL: &[Structural] = &[
         original: "(word & !SET).wrapping_add(EPOCH) & EPOCHS",
         replacement: "word & !SET",
     },
+    // A sender does not wake who waits for the answer.
+    Structural {
+        name: "answered-in-silence",
+        file: "kexec/src/sync/oneshot.rs",
+        original: "before & WAITING != 0",
+        replacement: "false",
+    },
+    // A receiver looks for the answer before it says that it waits, and not after.
+    Structural {
+        name: "looks-before-it-waits",
+        file: "kexec/src/sync/oneshot.rs",
+        original: "this.slot.ends.fetch_or(WAITING, Release)",
+        replacement: "{ let seen = this.slot.ends.load(Relaxed); this.slot.ends.fetch_or(WAITING, Release); seen }",
+    },
+    // An answer that comes together with the receiver's end is kept for the next request.
+    Structural {
+        name: "answer-left-behind",
+        file: "kexec/src/sync/oneshot.rs",
+        original: "drop(self.outcome())",
+        replacement: "()",
+    },
+    // Who did not get a lock unlocks it.
+    Structural {
+        name: "unlocked-by-who-tried",
+        file: "kexec/src/sync/spin.rs",
+        original: "self.held.compare_exchange(0, 1, Acquire, Relaxed).ok()?",
+        replacement: "{ let had = self.held.compare_exchange(0, 1, Acquire, Relaxed).ok(); if had.is_none() { self.held.store(0, Release); } had? }",
+    },
+    // A sender fills the slot that is waited for, and wakes nobody.
+    Structural {
+        name: "filled-in-silence",
+        file: "kexec/src/sync/channel/slot.rs",
+        original: "before & AWAITED != 0",
+        replacement: "false",
+    },
+    // A sender leaves its value to a receiver that is gone.
+    Structural {
+        name: "gone-unnoticed",
+        file: "kexec/src/sync/channel/slot.rs",
+        original: "before & GONE != 0",
+        replacement: "false",
+    },
+    // The last sender does not wake who waits for more.
+    Structural {
+        name: "last-sender-silent",
+        file: "kexec/src/sync/channel.rs",
+        original: "unsafe { channel.slot(next(word)) }.knock()",
+        replacement: "false",
+    },
+    // The last sender closes a channel that may be another's already.
+    Structural {
+        name: "left-before-closed",
+        file: "kexec/src/sync/channel.rs",
+        original: "channel.waiters.set(CLOSED)",
+        replacement: "{ channel.ends.fetch_and(!SENDERS, Release); channel.waiters.set(CLOSED) }",
+    },
+    // A closed channel has ended, whatever is still in it.
+    Structural {
+        name: "ended-before-drained",
+        file: "kexec/src/sync/channel/receiver.rs",
+        original: "word & CLOSED != 0 && free(word) == N as u64",
+        replacement: "word & CLOSED != 0",
+    },
+    // The receiver says in no slot that it waits.
+    Structural {
+        name: "waits-in-secret",
+        file: "kexec/src/sync/channel/receiver.rs",
+        original: "self.next().wait()",
+        replacement: "()",
+    },
+    // A watch's version goes back to that of a slower sender.
+    Structural {
+        name: "version-goes-back",
+        file: "kexec/src/sync/watch.rs",
+        original: "word < version",
+        replacement: "true",
+    },
+    // A user is let in while it runs down.
+    Structural {
+        name: "let-in-while-running-down",
+        file: "kexec/src/sync/rundown.rs",
+        original: "seen & RUNNING_DOWN == 0 && guards(seen) != ALL",
+        replacement: "guards(seen) != ALL",
+    },
+    // The last guard does not see that it tells a waiter that leads no more.
+    Structural {
+        name: "look-not-counted",
+        file: "kexec/src/sync/rundown.rs",
+        original: "self.refs.fetch_add(LOOK, AcqRel)",
+        replacement: "self.refs.fetch_add(0, AcqRel)",
+    },
+    // The last guard tells nobody.
+    Structural {
+        name: "last-guard-silent",
+        file: "kexec/src/sync/rundown.rs",
+        original: "waiters.take_waker().or(waiter)",
+        replacement: "waiter",
+    },
+    // A waiter of one rundown waits for the next one as well.
+    Structural {
+        name: "rundowns-not-told-apart",
+        file: "kexec/src/sync/rundown.rs",
+        original: "seen.wrapping_sub(RUNNING_DOWN).wrapping_add(EPOCH)",
+        replacement: "seen.wrapping_sub(RUNNING_DOWN)",
+    },
 ];
