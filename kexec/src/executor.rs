@@ -1,16 +1,17 @@
 //! The executor: one queue, one consumer at a time, runs that end.
 //!
 //! In reading order: [`queue`], the way in; [`lanes`], what a run has taken; [`live`], who is still here;
-//! this file, the run; [`spawn`] and [`close`], the two ends of a task's life.
+//! this file, the run; [`spawn`] and [`close`], the two ends of a task's life; [`traced`], runs that tell what they do.
 #![expect(unsafe_code, reason = "the consumer's state belongs to whoever claimed the queue")]
 
-use core::{fmt, mem, num::NonZeroU32, ptr::NonNull, task::Waker, time::Duration};
+use core::{fmt, mem, num::NonZeroU32, ptr::NonNull, sync::atomic::AtomicBool, task::Waker, time::Duration};
 
 use self::{
     counters::Counters,
     lanes::Lanes,
     live::Live,
     queue::{Pushed, Queue},
+    traced::{Quota, WayIn},
 };
 use crate::{
     atomics::{Owned, const_fn},
@@ -18,6 +19,7 @@ use crate::{
     platform::{Platform, Ring},
     task::{Header, Link, Links, Task},
     time::Instant,
+    trace::task::COMPILED_IN,
 };
 
 pub(crate) mod close;
@@ -26,6 +28,7 @@ pub(crate) mod lanes;
 pub(crate) mod live;
 pub(crate) mod queue;
 pub(crate) mod spawn;
+mod traced;
 
 pub use counters::Stats;
 
@@ -58,11 +61,8 @@ impl Budget {
 
     const fn limits(self) -> Limits {
         let polls = self.polls.get();
-        Limits {
-            polls,
-            nanos: Instant::START.after(self.time).as_nanos(),
-            first_look: if polls < LOOK_AGAIN { polls } else { LOOK_AGAIN },
-        }
+        let nanos = Instant::START.after(self.time).as_nanos();
+        Limits { polls, nanos, quota: Quota::new(polls) }
     }
 }
 
@@ -113,8 +113,7 @@ pub struct Executor<P> {
 struct Limits {
     polls: u32,
     nanos: u64,
-    /// The first number of polls at which the queue and the budget are looked at.
-    first_look: u32,
+    quota: Quota,
 }
 
 /// What does not depend on the platform: all that a task knows of its executor.
@@ -122,8 +121,10 @@ pub(crate) struct Core {
     name: &'static str,
     pub(crate) queue: Queue,
     pub(crate) live: Live,
-    /// Pushes a task and rings if that is needed, on the platform's terms.
-    pub(crate) enqueue: unsafe fn(NonNull<Self>, Task),
+    /// How tasks get into the queue.
+    pub(crate) way_in: WayIn,
+    /// The last turn was of a task that had not begun, and was dropped. For the run.
+    pub(crate) refused: AtomicBool,
     /// Reads the platform's clock.
     pub(crate) clock: unsafe fn(NonNull<Self>) -> Instant,
     /// Calls a function at `DISPATCH_LEVEL`; none if the executor's tasks are there anyway.
@@ -176,7 +177,8 @@ impl<P: Platform> Executor<P> {
                     name,
                     queue: Queue::new(),
                     live: Live::new(),
-                    enqueue: Self::enqueue,
+                    way_in: WayIn::new(Self::enqueue::<false>),
+                    refused: AtomicBool::new(false),
                     clock: Self::clock,
                     raised: if P::Level::DISPATCH { None } else { Some(Self::raised) },
                     janitor: Header::resident(&close::SWEEP),
@@ -246,24 +248,35 @@ impl<P: Platform> Executor<P> {
 
     /// The run, from the claim of the queue to the moment at which somebody else may claim it.
     #[inline]
-    fn consume(&'static self, mut newest: Link) -> Run {
+    fn consume(&'static self, newest: Link) -> Run {
         // SAFETY: the caller has claimed the queue, which makes this call the consumer.
-        let mut run = unsafe { self.core.consumer.with(|consumer| self.begin(consumer)) };
+        let run = unsafe { self.core.consumer.with(|consumer| self.begin(consumer)) };
+        self.go_on::<false>(newest, run).0
+    }
+
+    /// The run after its begin, with what has been taken off the queue. When it ended, if it was traced.
+    #[inline]
+    fn go_on<const TRACED: bool>(&'static self, mut newest: Link, mut run: Progress) -> (Run, Instant) {
         loop {
             // SAFETY: this call is the consumer until it parks, shuts the queue or hands it back.
-            let spent = unsafe { self.core.consumer.with(|consumer| self.drain(consumer, newest, &mut run)) };
+            let spent = unsafe {
+                self.core.consumer.with(|consumer| self.drain::<TRACED>(consumer, newest, &mut run))
+            };
             #[cfg(feature = "std")]
             self.pass_panic_on();
             if let Some(end) = spent {
+                if COMPILED_IN && !TRACED && run.polls == 0 {
+                    return self.go_on_traced();
+                }
                 self.hand_back();
-                return Run { polls: run.polls, end };
+                return run.end(end);
             }
             if self.core.live.is_over() {
                 if self.shut() {
-                    return Run { polls: run.polls, end: End::Closed };
+                    return run.end(End::Closed);
                 }
             } else if self.park() {
-                return Run { polls: run.polls, end: End::Parked };
+                return run.end(End::Parked);
             }
             newest = self.core.queue.take();
         }
@@ -287,29 +300,42 @@ impl<P: Platform> Executor<P> {
             consumer.now = now;
         }
         self.core.counters.count_run(went_back);
+        self.progress(consumer.now)
+    }
+
+    /// A run that has done nothing yet.
+    #[inline]
+    fn progress(&self, now: Instant) -> Progress {
         Progress {
             polls: 0,
-            look_again: self.limits.first_look,
-            deadline: consumer.now.after_nanos(self.limits.nanos),
+            look_again: self.limits.quota.first_look(),
+            deadline: now.after_nanos(self.limits.nanos),
+            now,
         }
     }
 
     /// Gives every task that is ready its turn. Some when the budget is used up before that.
     #[inline]
-    fn drain(&self, consumer: &mut Consumer, newest: Link, run: &mut Progress) -> Option<End> {
+    fn drain<const TRACED: bool>(
+        &'static self,
+        consumer: &mut Consumer,
+        newest: Link,
+        run: &mut Progress,
+    ) -> Option<End> {
         // SAFETY: this run has taken it off the queue.
         unsafe { consumer.lanes.admit(newest) };
         let before = run.polls;
         let spent = loop {
-            if run.polls == run.look_again {
+            if run.polls >= run.look_again {
                 if self.core.queue.has_more() {
                     // SAFETY: as above.
                     unsafe { consumer.lanes.admit(self.core.queue.take()) };
                 }
-                if run.polls == self.limits.polls && !consumer.lanes.is_empty() {
+                let most = if TRACED { self.limits.polls } else { self.limits.quota.polls() };
+                if run.polls >= most && !consumer.lanes.is_empty() {
                     break Some(End::Polls);
                 }
-                run.look_again = self.limits.polls.min(run.polls.saturating_add(LOOK_AGAIN));
+                run.look_again = most.min(run.polls.saturating_add(LOOK_AGAIN));
             }
             if run.polls != 0 && !consumer.lanes.is_empty() && self.platform.past(run.deadline) {
                 break Some(End::Time);
@@ -318,7 +344,10 @@ impl<P: Platform> Executor<P> {
             // A turn that finds nobody counts as well, or stale wakes could make a run endless.
             run.polls = run.polls.wrapping_add(1);
             let found = task.state().begin();
-            if found.is_live() {
+            if found.is_live() && TRACED {
+                // SAFETY: this is the run, and the task was just taken off its queue.
+                unsafe { self.traced_turn(task, found, consumer, run) };
+            } else if found.is_live() {
                 // SAFETY: this is the run, and the task was just taken off its queue.
                 unsafe { task.turn(found.is_cancelled(), consumer) };
             } else {
@@ -380,14 +409,21 @@ impl<P: Platform> Executor<P> {
     ///
     /// `core` is that of an `Executor<P>`, with provenance over all of it. The caller has set the task's
     /// `QUEUED`.
-    unsafe fn enqueue(core: NonNull<Core>, task: Task) {
+    unsafe fn enqueue<const TRACED: bool>(core: NonNull<Core>, task: Task) {
         // SAFETY: as promised; the executor outlives its tasks' wakers.
         let executor: &'static Self = unsafe { core.cast().as_ref() };
+        if TRACED {
+            // The task cannot have its turn, nor end, before it is pushed.
+            executor.tell_queued(task);
+        }
         // Between push and doorbell nobody else would ring: the caller must not be preempted there.
         let _restore = executor.platform.raise();
         // SAFETY: the caller has set `QUEUED`.
         if unsafe { executor.core.push(task) } == Pushed::Parked {
             executor.platform.ring(Ring::Wake);
+            if TRACED {
+                executor.tell_ring();
+            }
         }
     }
 
@@ -420,6 +456,15 @@ struct Progress {
     /// At so many polls, the queue and the budget are looked at.
     look_again: u32,
     deadline: Instant,
+    /// The latest reading of the clock, if the run is traced.
+    now: Instant,
+}
+
+impl Progress {
+    #[inline]
+    fn end(self, end: End) -> (Run, Instant) {
+        (Run { polls: self.polls, end }, self.now)
+    }
 }
 
 impl Core {

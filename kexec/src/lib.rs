@@ -35,7 +35,8 @@
 //! ```
 //!
 //! The modules, in reading order: [`irql`], the tokens; [`platform`], what is asked of a system; `executor`,
-//! the queue and the run; `task`, slots, states and wakers; [`time`]; [`sync`], waiting for each other. The crate's README shows how to write a
+//! the queue and the run; `task`, slots, states and wakers; [`time`]; [`sync`], waiting for each other;
+//! [`trace`](mod@trace), events and spans. The crate's README shows how to write a
 //! platform, which test shows which promise, and what each promise costs.
 #![no_std]
 #![deny(unsafe_code)]
@@ -56,6 +57,7 @@ extern crate std;
 struct Readme;
 
 mod atomics;
+mod exchange;
 mod executor;
 mod home;
 pub mod irql;
@@ -72,6 +74,7 @@ pub mod sync;
 mod task;
 pub mod task_table;
 pub mod time;
+pub mod trace;
 mod yield_now;
 
 pub use executor::{

@@ -154,7 +154,7 @@ fn idle(_task: Task, _consumer: &mut Consumer) {}
 ///
 /// It is valid for as long as anyone can hold one. That is the contract of giving a store's or an
 /// executor's memory back, and why everything here can be safe to call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub(crate) struct Task(NonNull<Header>);
 
@@ -224,7 +224,7 @@ impl Task {
         // SAFETY: the caller has set `QUEUED`.
         let core = unsafe { self.core() };
         // SAFETY: written by the claim; an executor outlives its tasks and their wakers.
-        let enqueue = unsafe { core.as_ref() }.enqueue;
+        let enqueue = unsafe { core.as_ref() }.way_in.get();
         // SAFETY: the pointer and the function are of one executor; the caller has set `QUEUED`.
         unsafe { enqueue(core, self) }
     }

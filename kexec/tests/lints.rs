@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use kexec::{
     irql::{Dispatch, Passive},
     platform::{polling::Polling, thread::passive},
+    span,
     sync::SpinLock,
     yield_now,
 };
@@ -32,6 +33,13 @@ async fn holds_a_lock(at: &Dispatch, lock: &SpinLock<u32>) {
     drop(locked);
 }
 
+#[expect(clippy::await_holding_invalid_type, reason = "another task goes on in the middle of the stretch")]
+async fn holds_a_span() {
+    let span = span!("of a function").enter();
+    yield_now().await;
+    drop(span);
+}
+
 fn use_it(_: &Dispatch) {}
 
 /// What a task is meant to do, about which clippy is silent: borrow the token, and raise between awaits.
@@ -50,5 +58,5 @@ fn raising_between_awaits() {
         assert_eq!(task.as_mut().poll(&mut cx), Poll::Ready(3));
     });
     // The others are here to be looked at, not to be run.
-    let _ = (holds_a_guard, holds_a_token, holds_a_lock);
+    let _ = (holds_a_guard, holds_a_token, holds_a_lock, holds_a_span);
 }

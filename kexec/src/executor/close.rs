@@ -171,7 +171,7 @@ impl Core {
         let janitor = this.janitor();
         if !janitor.state().wake().is_queued() {
             // SAFETY: the caller's promise, and `QUEUED` has just been set.
-            unsafe { (this.enqueue)(core, janitor) };
+            unsafe { (this.way_in.get())(core, janitor) };
         }
     }
 }

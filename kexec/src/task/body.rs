@@ -11,6 +11,7 @@ use core::{
     mem::{ManuallyDrop, offset_of},
     pin::Pin,
     ptr::NonNull,
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
 };
 
@@ -235,6 +236,10 @@ where
 
     /// The turn of a task that was cancelled before it began.
     unsafe fn refuse(task: Task, _consumer: &mut Consumer) {
+        // SAFETY: the run holds a reference.
+        let core = unsafe { task.core() };
+        // SAFETY: the executor is running.
+        unsafe { core.as_ref() }.refused.store(true, Relaxed);
         // SAFETY: the closure is there, and is not looked at again.
         unsafe { task.body::<B>().drop_in_place() };
         // SAFETY: the stages are empty.

@@ -65,7 +65,7 @@ impl Task {
 ///
 /// It names one tenant of a slot. An abort that comes after its end does nothing. A wake that does may
 /// poll the slot's next tenant once for nothing, which every future must bear.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskRef {
     task: Task,
     generation: u64,
@@ -82,6 +82,12 @@ impl TaskRef {
     pub fn current(cx: &Context<'_>) -> Option<Self> {
         let task = Task::of(cx.waker())?;
         Some(Self::new(task, task.state().load().generation()))
+    }
+
+    /// Which of the tenants of its slot it is, in the order in which they came.
+    #[must_use]
+    pub fn generation(self) -> u64 {
+        self.generation
     }
 
     /// Makes the task ready: what its waker does.

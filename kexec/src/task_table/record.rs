@@ -31,7 +31,7 @@ use super::{
 use crate::{executor::Core, task::Header};
 
 /// Set in a leaf's word when the label is this park's.
-pub(super) const LABELLED: u64 = 1;
+pub(crate) const LABELLED: u64 = 1;
 /// Set in `turns` while the words are not those of a task that has not ended.
 pub(super) const OVER: u64 = 1 << 63;
 /// Stands for `turns` in a copy whose words may be of different moments.
@@ -144,6 +144,33 @@ impl Record {
             self.label.store(label, Release);
             self.leaf.store(leaf | LABELLED, Release);
         }
+    }
+
+    /// A poll was timed.
+    pub(crate) fn timed(&self, nanos: u32) {
+        self.last.store(nanos, Release);
+        self.longest.store(nanos.max(self.longest.load(Relaxed)), Release);
+    }
+
+    /// Whether the task has been polled.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.turns.load(Relaxed) & !OVER != 0
+    }
+
+    pub(crate) fn leaf(&self) -> u64 {
+        self.leaf.load(Relaxed)
+    }
+
+    pub(crate) fn label_word(&self) -> u64 {
+        self.label.load(Relaxed)
+    }
+
+    pub(crate) fn name(&self) -> u64 {
+        self.name.load(Relaxed)
+    }
+
+    pub(crate) fn site(&self) -> u32 {
+        self.site.load(Relaxed)
     }
 }
 

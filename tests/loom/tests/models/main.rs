@@ -5,7 +5,7 @@
 //! a task ends once; [`order`], that what one side did is seen by the other; [`close`], that nobody is left; [`scope`],
 //! that members are cancelled one after the other, and none is forgotten; [`sync_signal`], that whoever waits is called;
 //! [`sync_order`], that what was done before is seen; [`oneshot`], [`channel`], [`watch`], [`rundown`] and [`spin`], what
-//! else tasks wait for each other with.
+//! else tasks wait for each other with; [`trace`], that events are whole.
 
 mod channel;
 mod close;
@@ -20,5 +20,6 @@ mod spin;
 mod support;
 mod sync_order;
 mod sync_signal;
+mod trace;
 mod wake;
 mod watch;

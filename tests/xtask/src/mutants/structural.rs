@@ -31,6 +31,20 @@ pub struct Structural {
 
 /// The mutants.
 pub const STRUCTURAL: &[Structural] = &[
+    // Two write to one place of the ring.
+    Structural {
+        name: "ring-has-two-writers",
+        file: "kexec/src/trace/ring/places.rs",
+        original: "seen % 2 == 1 || seen > writing(number)",
+        replacement: "seen > writing(number)",
+    },
+    // A reader of the ring does not look whether it was overtaken.
+    Structural {
+        name: "ring-is-read-without-a-second-look",
+        file: "kexec/src/trace/ring/places.rs",
+        original: "(self.state.load(Relaxed) == done(number)).then_some(words)",
+        replacement: "Some(words)",
+    },
     // A redundant wake that only looks: what was written before it may be lost.
     Structural {
         name: "wake-elided",
