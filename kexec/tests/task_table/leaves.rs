@@ -12,7 +12,7 @@ use kexec::{
     Budget, Executor, PassiveWork, Pool, Scope, Table,
     irql::Passive,
     platform::mock::{Mock, Plan, keep},
-    sync::{AutoEvent, ManualEvent, Mutex, Semaphore},
+    sync::{AutoEvent, ManualEvent, Mutex, RundownRef, Semaphore, Watch, channel::Channel, oneshot::OneShot},
     task_table::{Label, Row, UNLABELLED},
 };
 
@@ -74,6 +74,32 @@ fn cases() -> Vec<Case> {
             let semaphore = keep(Semaphore::new(1));
             keep(semaphore.try_acquire(1));
             semaphore.acquire(1)
+        }),
+        case("one-shot", || {
+            let (sender, receiver) = keep(OneShot::<()>::new()).claim().expect("it is free");
+            keep(std::sync::Mutex::new(Some(sender)));
+            receiver
+        }),
+        case("channel send", || {
+            let (sender, receiver) = keep(Channel::<(), 1>::new()).claim().expect("it is free");
+            keep(std::sync::Mutex::new(Some(receiver)));
+            sender.try_send(()).expect("there is room");
+            keep(sender).send(())
+        }),
+        case("channel receive", || {
+            let (sender, receiver) = keep(Channel::<(), 1>::new()).claim().expect("it is free");
+            keep(std::sync::Mutex::new(Some(sender)));
+            let receiver = Box::leak(Box::new(receiver));
+            receiver.recv()
+        }),
+        case("watch", || {
+            let watcher = Box::leak(Box::new(keep(Watch::new(0)).watcher()));
+            watcher.changed()
+        }),
+        case("rundown", || {
+            let used = keep(RundownRef::new());
+            keep(std::sync::Mutex::new(used.acquire()));
+            used.run_down()
         }),
     ]
 }
