@@ -1,21 +1,23 @@
 //! The executor: one queue, one consumer at a time, runs that end.
 //!
 //! In reading order: [`queue`], the way in; [`lanes`], what a run has taken; [`live`], who is still here;
-//! this file, the run; [`spawn`] and [`close`], the two ends of a task's life; [`traced`], runs that tell what they do.
+//! [`timers`], who waits for a time; this file, the run; [`spawn`] and [`close`], the two ends of a task's life;
+//! [`traced`], runs that tell what they do.
 #![expect(unsafe_code, reason = "the consumer's state belongs to whoever claimed the queue")]
 
-use core::{fmt, mem, num::NonZeroU32, ptr::NonNull, sync::atomic::AtomicBool, task::Waker, time::Duration};
+use core::{fmt, num::NonZeroU32, ptr::NonNull, sync::atomic::AtomicBool, task::Waker, time::Duration};
 
 use self::{
     counters::Counters,
     lanes::Lanes,
     live::Live,
     queue::{Pushed, Queue},
+    timers::Timers,
     traced::{Quota, WayIn},
 };
 use crate::{
     atomics::{Owned, const_fn},
-    irql::Level,
+    home::Home,
     platform::{Platform, Ring},
     task::{Header, Link, Links, Task},
     time::Instant,
@@ -28,6 +30,7 @@ pub(crate) mod lanes;
 pub(crate) mod live;
 pub(crate) mod queue;
 pub(crate) mod spawn;
+pub(crate) mod timers;
 mod traced;
 
 pub use counters::Stats;
@@ -75,7 +78,8 @@ impl Default for Budget {
 /// What one run did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Turns: tasks that were polled, dropped because they were cancelled, or found to be gone.
+    /// Turns: tasks that were polled, dropped because they were cancelled, or found to be gone, and doorbells that kept
+    /// the run from parking because somebody else answered them.
     pub polls: u32,
     /// Why the run ended.
     pub end: End,
@@ -90,6 +94,9 @@ pub enum End {
     Polls,
     /// The budget of time was used up. A doorbell has been rung.
     Time,
+    /// Timers are due: they became so during the run, or were more than its budget of polls. A doorbell has been
+    /// rung.
+    Timers,
     /// The executor was closing and its last task is gone. It will not run again.
     Closed,
 }
@@ -99,7 +106,8 @@ pub enum End {
 /// It is reached through `&'static` references only. One in memory that a device owns is made `'static` by
 /// its owner, who promises, before the memory is given back, that
 /// 1. the executor was [closed](Self::close) and [silenced](crate::Closed::silence);
-/// 2. no waker, [`TaskRef`](crate::TaskRef) or handle of any of its tasks is left;
+/// 2. no waker, [`TaskRef`](crate::TaskRef) or handle of any of its tasks is left, nor a future of this crate that one
+///    of them polled and then gave away;
 /// 3. no call of its methods, or of theirs, is in progress.
 #[repr(C)]
 pub struct Executor<P> {
@@ -127,8 +135,9 @@ pub(crate) struct Core {
     pub(crate) refused: AtomicBool,
     /// Reads the platform's clock.
     pub(crate) clock: unsafe fn(NonNull<Self>) -> Instant,
-    /// Calls a function at `DISPATCH_LEVEL`; none if the executor's tasks are there anyway.
-    pub(crate) raised: Option<CallRaised>,
+    /// Calls a function at `DISPATCH_LEVEL`.
+    pub(crate) raised: CallRaised,
+    pub(crate) timers: Timers,
     /// Cancels everything, once, when the executor is being closed.
     pub(crate) janitor: Header,
     consumer: Owned<Consumer>,
@@ -144,10 +153,7 @@ pub(crate) struct Consumer {
     lanes: Lanes,
     /// All tasks that have begun, newest first.
     tasks: Option<Task>,
-    /// The latest reading of the clock.
-    now: Instant,
-    /// Runs in a row that left work behind.
-    overruns: u32,
+    overruns: Overruns,
     /// Who waits for the close, once that is certain to happen.
     closer: Option<Waker>,
     /// What a task has panicked with, for whoever called the run.
@@ -180,13 +186,13 @@ impl<P: Platform> Executor<P> {
                     way_in: WayIn::new(Self::enqueue::<false>),
                     refused: AtomicBool::new(false),
                     clock: Self::clock,
-                    raised: if P::Level::DISPATCH { None } else { Some(Self::raised) },
+                    raised: Self::raised,
+                    timers: Timers::new(),
                     janitor: Header::resident(&close::SWEEP),
                     consumer: Owned::new(Consumer {
                         lanes: Lanes::new(),
                         tasks: None,
-                        now: Instant::START,
-                        overruns: 0,
+                        overruns: Overruns { last: 0, in_a_row: 0 },
                         closer: None,
                         #[cfg(feature = "std")]
                         panic: None,
@@ -249,16 +255,16 @@ impl<P: Platform> Executor<P> {
     /// The run, from the claim of the queue to the moment at which somebody else may claim it.
     #[inline]
     fn consume(&'static self, newest: Link) -> Run {
-        // SAFETY: the caller has claimed the queue, which makes this call the consumer.
-        let run = unsafe { self.core.consumer.with(|consumer| self.begin(consumer)) };
+        let run = self.begin();
         self.go_on::<false>(newest, run).0
     }
 
     /// The run after its begin, with what has been taken off the queue. When it ended, if it was traced.
     #[inline]
     fn go_on<const TRACED: bool>(&'static self, mut newest: Link, mut run: Progress) -> (Run, Instant) {
-        loop {
-            // SAFETY: this call is the consumer until it parks, shuts the queue or hands it back.
+        let end = loop {
+            // SAFETY: the caller has claimed the queue, which makes this call the consumer until it parks, shuts the
+            // queue or hands it back.
             let spent = unsafe {
                 self.core.consumer.with(|consumer| self.drain::<TRACED>(consumer, newest, &mut run))
             };
@@ -268,18 +274,28 @@ impl<P: Platform> Executor<P> {
                 if COMPILED_IN && !TRACED && run.polls == 0 {
                     return self.go_on_traced();
                 }
-                self.hand_back();
-                return run.end(end);
+                break end;
             }
             if self.core.live.is_over() {
                 if self.shut() {
                     return run.end(End::Closed);
                 }
-            } else if self.park() {
+            } else if !self.is_covered() {
+                break End::Timers;
+            } else if self.core.queue.park() {
                 return run.end(End::Parked);
             }
             newest = self.core.queue.take();
-        }
+            if newest.is_end() {
+                // A doorbell that somebody was refused for counts as a turn, or they could make a run endless.
+                run.polls = run.polls.wrapping_add(1);
+                if run.polls >= self.limits.polls {
+                    break End::Polls;
+                }
+            }
+        };
+        self.hand_back();
+        run.end(end)
     }
 
     /// If a task has panicked, leaves the rest to another run, and lets the caller of this one panic. For the consumer.
@@ -293,14 +309,16 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn begin(&self, consumer: &mut Consumer) -> Progress {
-        let now = self.platform.now();
-        let went_back = now < consumer.now;
-        if !went_back {
-            consumer.now = now;
+    fn begin(&'static self) -> Progress {
+        self.core.counters.count_run();
+        let now = self.core.timers.tell(self.platform.now()).unwrap_or_else(|| {
+            self.core.counters.count_clock_went_back();
+            self.core.timers.now()
+        });
+        if self.core.timers.are_due(now) {
+            self.expire(now);
         }
-        self.core.counters.count_run(went_back);
-        self.progress(consumer.now)
+        self.progress(now)
     }
 
     /// A run that has done nothing yet.
@@ -314,6 +332,48 @@ impl<P: Platform> Executor<P> {
         }
     }
 
+    /// Wakes who has waited long enough: as many as this run may poll. For the consumer.
+    #[cold]
+    fn expire(&'static self, now: Instant) {
+        for _ in 0..self.limits.polls {
+            let Some(task) = self.core.timers.expire(self.home(), now) else { return };
+            task.wake();
+        }
+    }
+
+    /// Whether a run will come for the first timer without a doorbell, or this one will not park. For the consumer.
+    #[inline]
+    fn is_covered(&'static self) -> bool {
+        self.core.timers.is_empty() || self.core.queue.has_more() || self.cover()
+    }
+
+    /// Arms the platform for the first timer, unless it is armed for a time that is early enough. False if the timer
+    /// is due: ringing is sooner than any alarm.
+    #[cold]
+    fn cover(&'static self) -> bool {
+        let timers = &self.core.timers;
+        if timers.are_due(timers.now()) {
+            return false;
+        }
+        if timers.is_armed_in_time() && self.platform.is_armed() {
+            return true;
+        }
+        let Some(alarm) = timers.first(self.home()) else { return true };
+        // Read again, because the run may have been long, and an alarm may be no finer than a tick of the system.
+        let now = timers.tell(self.platform.now()).unwrap_or_else(|| timers.now());
+        if now >= alarm.at {
+            return false;
+        }
+        timers.note_armed(Some(alarm));
+        self.platform.arm(Some(alarm));
+        true
+    }
+
+    fn home(&'static self) -> Home {
+        // SAFETY: the pointer is to all of this executor.
+        unsafe { Home::new(NonNull::from(self).cast()) }
+    }
+
     /// Gives every task that is ready its turn. Some when the budget is used up before that.
     #[inline]
     fn drain<const TRACED: bool>(
@@ -324,8 +384,7 @@ impl<P: Platform> Executor<P> {
     ) -> Option<End> {
         // SAFETY: this run has taken it off the queue.
         unsafe { consumer.lanes.admit(newest) };
-        let before = run.polls;
-        let spent = loop {
+        loop {
             if run.polls >= run.look_again {
                 if self.core.queue.has_more() {
                     // SAFETY: as above.
@@ -333,16 +392,17 @@ impl<P: Platform> Executor<P> {
                 }
                 let most = if TRACED { self.limits.polls } else { self.limits.quota.polls() };
                 if run.polls >= most && !consumer.lanes.is_empty() {
-                    break Some(End::Polls);
+                    return Some(End::Polls);
                 }
                 run.look_again = most.min(run.polls.saturating_add(LOOK_AGAIN));
             }
             if run.polls != 0 && !consumer.lanes.is_empty() && self.platform.past(run.deadline) {
-                break Some(End::Time);
+                return Some(End::Time);
             }
-            let Some(task) = consumer.lanes.next() else { break None };
+            let task = consumer.lanes.next()?;
             // A turn that finds nobody counts as well, or stale wakes could make a run endless.
             run.polls = run.polls.wrapping_add(1);
+            self.core.counters.count_poll();
             let found = task.state().begin();
             if found.is_live() && TRACED {
                 // SAFETY: this is the run, and the task was just taken off its queue.
@@ -353,36 +413,17 @@ impl<P: Platform> Executor<P> {
             } else {
                 self.core.counters.count_stale();
             }
-        };
-        self.core.counters.count_polls(run.polls.wrapping_sub(before));
-        spent
+        }
     }
 
     /// Ceases to be the consumer with work left, and rings for it. For the consumer.
     fn hand_back(&'static self) {
+        let runs = self.core.counters.read().runs;
         // SAFETY: the caller is the consumer.
-        let overruns = unsafe {
-            self.core.consumer.with(|consumer| {
-                consumer.overruns = consumer.overruns.saturating_add(1);
-                consumer.overruns
-            })
-        };
+        let overruns = unsafe { self.core.consumer.with(|consumer| consumer.overruns.count(runs)) };
         self.core.counters.count_overrun();
         self.core.queue.hand_back();
         self.platform.ring(Ring::Again { overruns });
-    }
-
-    /// Ceases to be the consumer, unless something was pushed meanwhile. For the consumer.
-    #[inline]
-    fn park(&'static self) -> bool {
-        // SAFETY: the caller is the consumer; when it has parked, somebody else may be.
-        let overruns = unsafe { self.core.consumer.with(|consumer| mem::take(&mut consumer.overruns)) };
-        let parked = self.core.queue.park();
-        if !parked {
-            // SAFETY: the caller is still the consumer.
-            unsafe { self.core.consumer.with(|consumer| consumer.overruns = overruns) };
-        }
-        parked
     }
 
     /// Closes the queue for ever, unless something was pushed meanwhile. For the consumer.
@@ -390,6 +431,10 @@ impl<P: Platform> Executor<P> {
     /// The executor may be gone as soon as that is done, so the closer's waker is taken out before.
     #[cold]
     fn shut(&'static self) -> bool {
+        if self.core.timers.is_armed() {
+            self.core.timers.note_armed(None);
+            self.platform.arm(None);
+        }
         // SAFETY: the caller is the consumer.
         let kept = unsafe { self.core.consumer.with(|consumer| consumer.closer.take()) };
         let closer = kept.or_else(|| self.core.end_janitor());
@@ -447,6 +492,24 @@ impl<P: Platform> Executor<P> {
         let executor = unsafe { core.cast::<Self>().as_ref() };
         let _restore = executor.platform.raise();
         f();
+    }
+}
+
+/// Runs that left work behind.
+#[derive(Debug)]
+struct Overruns {
+    /// The number of the last one.
+    last: u64,
+    /// How many there were without another run between them.
+    in_a_row: u32,
+}
+
+impl Overruns {
+    /// Counts the run of that number. How many there are in a row.
+    fn count(&mut self, run: u64) -> u32 {
+        let before = if run.wrapping_sub(self.last) == 1 { self.in_a_row } else { 0 };
+        *self = Self { last: run, in_a_row: before.saturating_add(1) };
+        self.in_a_row
     }
 }
 

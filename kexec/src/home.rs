@@ -13,7 +13,7 @@ use crate::{executor::Core, task::Task, time::Instant};
 ///
 /// It may be kept for as long as the future, and used wherever that is dropped: an executor outlives the futures
 /// that its tasks have polled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(Option<NonNull<Core>>);
 
 // SAFETY: what is reached by it is shared by all CPUs.
@@ -25,9 +25,13 @@ impl Home {
     /// Nothing polls the future yet.
     pub(crate) const NONE: Self = Self(None);
 
-    /// This executor.
+    /// That executor.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is an executor's, with provenance over all of it.
     #[inline]
-    pub(crate) const fn at(core: NonNull<Core>) -> Self {
+    pub(crate) unsafe fn new(core: NonNull<Core>) -> Self {
         Self(Some(core))
     }
 
@@ -43,14 +47,21 @@ impl Home {
         Self(Task::of(waker).and_then(|task| NonNull::new(task.header().home.load(Relaxed))))
     }
 
+    /// What the executor has of its own.
+    #[inline]
+    pub(crate) fn core(self) -> Option<&'static Core> {
+        // SAFETY: an executor outlives the futures that its tasks have polled.
+        self.0.map(|core| unsafe { core.as_ref() })
+    }
+
     /// Calls `f` at `DISPATCH_LEVEL`, if there is such a thing where the future is polled.
+    ///
+    /// Even if that is where its tasks are polled: a future may be dropped by a thread that can be preempted.
     #[inline]
     pub(crate) fn raised<R>(self, f: impl FnOnce() -> R) -> R {
-        let raised = self.0.and_then(|core| {
-            // SAFETY: an executor outlives the futures that its tasks have polled.
-            Some((core, unsafe { core.as_ref() }.raised?))
-        });
-        let Some((core, raised)) = raised else { return f() };
+        let Some(core) = self.0 else { return f() };
+        // SAFETY: an executor outlives the futures that its tasks have polled.
+        let raised = unsafe { core.as_ref() }.raised;
         let (mut f, mut result) = (Some(f), None);
         // SAFETY: the pointer and the function are of one executor.
         unsafe { raised(core, &mut || result = f.take().map(|f| f())) };
@@ -58,13 +69,13 @@ impl Home {
         unsafe { result.unwrap_unchecked() }
     }
 
-    /// The time now. None where there is no clock.
+    /// The time now, and never before the last run began. None where there is no clock.
     #[inline]
     pub(crate) fn now(self) -> Option<Instant> {
         let core = self.0?;
         // SAFETY: an executor outlives the futures that its tasks have polled.
-        let clock = unsafe { core.as_ref() }.clock;
+        let Core { clock, timers, .. } = unsafe { core.as_ref() };
         // SAFETY: the pointer and the function are of one executor.
-        Some(unsafe { clock(core) })
+        Some(unsafe { clock(core) }.max(timers.now()))
     }
 }

@@ -36,7 +36,7 @@
 //!
 //! The modules, in reading order: [`irql`], the tokens; [`platform`], what is asked of a system; `executor`,
 //! the queue and the run; `task`, slots, states and wakers; [`time`]; [`sync`], waiting for each other;
-//! [`trace`](mod@trace), events and spans. The crate's README shows how to write a
+//! [`trace`](mod@trace), events and spans; [`crash`]. The crate's README shows how to write a
 //! platform, which test shows which promise, and what each promise costs.
 #![no_std]
 #![deny(unsafe_code)]
@@ -57,6 +57,7 @@ extern crate std;
 struct Readme;
 
 mod atomics;
+pub mod crash;
 mod exchange;
 mod executor;
 mod home;

@@ -38,12 +38,21 @@ pub enum Ring {
     },
 }
 
+/// When the executor wants to be run for its timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Before this there is nothing to do.
+    pub at: Instant,
+    /// After this the first timer is late.
+    pub by: Instant,
+}
+
 /// A system that runs one executor.
 ///
 /// # Safety
 ///
 /// **Implementation safety.**
-/// - After [`silence`](Self::silence) has returned, no call of `try_run` that a doorbell caused is in
+/// - After [`silence`](Self::silence) has returned, no call of `try_run` that a doorbell or an alarm caused is in
 ///   progress or will begin.
 pub unsafe trait Platform: Raise + Sync + 'static {
     /// The level at which tasks are polled; `try_run` takes its token.
@@ -56,8 +65,21 @@ pub unsafe trait Platform: Raise + Sync + 'static {
     /// after `try_run` began must be followed by another `try_run`.
     fn ring(&self, why: Ring);
 
-    /// Guest-running time. Read once at the start of each run. A reading that is earlier than the last
-    /// one is taken for the last one.
+    /// Asks for one call of `try_run` between the alarm's two instants, in place of the alarm that was armed before;
+    /// with None, for none. Called by a run, at its level.
+    ///
+    /// One that goes off early, or twice, does no harm, and a late one makes a timer late. Time in which the guest did
+    /// not run may make it go off early, never late: see [`Instant`]. A platform without a clock has nothing to do here.
+    fn arm(&self, alarm: Option<Alarm>);
+
+    /// Whether the alarm that was armed last has still to go off. Asked by a run, after `arm(Some(..))`.
+    ///
+    /// Once it has gone off, early or not, the answer is no, and the `try_run` that it asks for comes after that. To
+    /// say no is always safe: the alarm is then armed again, which costs what it costs.
+    fn is_armed(&self) -> bool;
+
+    /// Guest-running time. Read once at the start of each run, and where the time of a timer begins. A reading that
+    /// is earlier than the last one is taken for the last one.
     fn now(&self) -> Instant;
 
     /// Whether the run has lasted long enough: asked between polls, never for the first one.
@@ -69,9 +91,10 @@ pub unsafe trait Platform: Raise + Sync + 'static {
     /// Whether the calling thread may be the consumer: see [`AnyFuture`].
     fn may_run(&self) -> bool;
 
-    /// Withdraws the doorbells that are on their way and waits for the runs that they began.
+    /// Withdraws the doorbells that are on their way, an alarm that has gone off too, and waits for the runs that
+    /// they began.
     ///
-    /// Called once the executor is closed, when it does not ring any more.
+    /// Called once the executor is closed, when it does not ring any more, and nothing is armed.
     fn silence(&self, passive: &mut Passive);
 }
 

@@ -1,7 +1,59 @@
-//! Time as the guest sees it.
+//! Time as the guest sees it: instants, and what waits for one.
+//!
+//! ```
+//! use core::time::Duration;
+//! use kexec::time::{interval, sleep, timeout};
+//!
+//! async fn handshake() {
+//!     // ...
+//! }
+//!
+//! async fn frontend() {
+//!     if timeout(Duration::from_secs(5), handshake()).await.is_err() {
+//!         // The backend is not there.
+//!     }
+//!     sleep(Duration::from_millis(10)).await;
+//!     let mut beat = interval(Duration::from_secs(1)).tolerance(Duration::from_millis(100));
+//!     loop {
+//!         let tick = beat.tick().await;
+//!         // `tick.missed` beats have been left out.
+//! #       break;
+//!     }
+//! }
+//! ```
+//!
+//! - [`sleep`] and [`sleep_until`] wait for a time;
+//! - [`timeout`] and [`timeout_at`] wait for a future, but not for longer;
+//! - [`interval`] waits again and again;
+//! - [`now()`] tells the time.
+//!
+//! **When.** Never before the deadline, by the platform's clock; and not later than the deadline and the
+//! [tolerance](Sleep::tolerance), but for what the platform takes to answer an alarm (on Windows, up to a tick of the
+//! system) and what is polled first. A duration begins at the first poll. Timers of one deadline fire in no
+//! particular order.
+//!
+//! **Cost.** A timer is a part of the future: no memory, and no limit. However many there are, an executor has one
+//! alarm armed at its platform. To give a timer up is never told to the platform, which for that may run the executor
+//! once for nothing: a timeout that never elapses costs next to nothing.
+//!
+//! **Where.** In a task: the clock and the timers are its executor's, up to `DISPATCH_LEVEL`. All of these futures may be
+//! moved to another task or dropped by another thread. Something else that polls them, a `block_on` of the host or a
+//! combinator with wakers of its own, has no clock: a [`timeout`] says so, as [`Elapsed::NoClock`]; the others
+//! panic in builds for a host (feature `std`), and in a kernel, where that would be a bugcheck, they are never ready.
+//! (A task's waker belongs into its task: a sleep that another CPU polls with it while a run is ending is seen by the
+//! run after that.) On a platform without a clock, a plain [`Polling`](crate::platform::polling::Polling), time stands
+//! still, and no deadline comes.
 #![forbid(unsafe_code)]
 
 use core::{fmt, time::Duration};
+
+mod interval;
+mod sleep;
+mod timeout;
+
+pub use interval::{Behind, Interval, Tick, Ticking, Ticks, interval};
+pub use sleep::{Now, Sleep, now, sleep, sleep_until};
+pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
 /// A point in guest-running time: nanoseconds since a start that the platform chose.
 ///

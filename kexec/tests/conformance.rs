@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -53,10 +54,16 @@ impl<P: Platform> Rig for Executors<P> {
     }
 }
 
+/// The clock of a loop that asks.
+fn clock() -> kexec::time::Instant {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    kexec::time::Instant::START.after(BEGIN.elapsed())
+}
+
 fn polling() -> Executors<Polling> {
     Executors {
         all: RefCell::default(),
-        make: Polling::new,
+        make: || Polling::new().with_clock(clock),
         start: |_| (),
         drive: |executor| {
             if executor.platform().is_rung() {
@@ -81,7 +88,9 @@ fn mock(make: fn() -> Mock) -> Executors<Mock> {
         make,
         start: |_| (),
         drive: |executor| {
-            executor.step();
+            if !executor.step() {
+                executor.advance_to_next_alarm();
+            }
         },
     }
 }

@@ -6,16 +6,16 @@
 use std::{
     alloc::{alloc, dealloc},
     cell::RefCell,
-    future::{pending, poll_fn},
-    pin::pin,
+    future::{Future, pending, poll_fn},
+    pin::{Pin, pin},
     ptr::NonNull,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kexec::{
@@ -27,6 +27,7 @@ use kexec::{
         thread::{Thread, passive},
     },
     sync::{RundownRef, channel::Channel, oneshot::OneShot},
+    time::{Sleep, sleep},
     yield_now,
 };
 
@@ -40,11 +41,17 @@ const BUDGET: Budget = Budget::new(3, Duration::MAX);
 #[derive(Default)]
 struct Asking(RefCell<Vec<&'static Executor<Polling>>>);
 
+/// The interpreter's own time: it passes as instructions do.
+fn clock() -> kexec::time::Instant {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    kexec::time::Instant::START.after(BEGIN.elapsed())
+}
+
 impl Rig for Asking {
     type Platform = Polling;
 
     fn executor(&self) -> &'static Executor<Polling> {
-        let executor = Executor::leak(Polling::new(), BUDGET);
+        let executor = Executor::leak(Polling::new().with_clock(clock), BUDGET);
         self.0.borrow_mut().push(executor);
         executor
     }
@@ -283,4 +290,45 @@ fn values_that_pass() {
         assert!(answer.is_none_or(|sum| *sum == 6));
         receiving.join().unwrap();
     }
+}
+
+/// Sleeps that their task has begun and given away are dropped by other threads, while runs come for their timers and
+/// for those beside them in the heap.
+#[test]
+fn sleeps_that_are_dropped_elsewhere() {
+    static POOL: Pool<512, 4> = Pool::new();
+    static EXECUTOR: Executor<Thread<Dispatch>> = Executor::new(Thread::new(), BUDGET);
+    type Sleeps = Mutex<Vec<Pin<Box<Sleep>>>>;
+    EXECUTOR.start().expect("this is its first start");
+    let hands: Arc<Sleeps> = Arc::default();
+    let gives = async |_: &mut Dispatch, hands: Arc<Sleeps>| {
+        for n in 0..6 {
+            let mut begun = Box::pin(sleep(Duration::from_micros(1 + n % 3)));
+            poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx).is_ready())).await;
+            hands.lock().unwrap().push(begun);
+            // Its own ends in its place, and in time.
+            sleep(Duration::from_micros(2)).await;
+        }
+    };
+    let tasks = [(); 2].map(|()| EXECUTOR.spawn(&POOL, gives, hands.clone()).expect("a slot is free"));
+    let threads = [(); 2].map(|()| {
+        let hands = hands.clone();
+        thread::spawn(move || {
+            let mut dropped = 0;
+            while dropped < 6 {
+                let last = hands.lock().unwrap().pop();
+                dropped += u32::from(last.is_some());
+                drop(last);
+                thread::yield_now();
+            }
+        })
+    });
+    for task in tasks {
+        assert_eq!(pollster::block_on(task), Ok(()));
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let closed = pollster::block_on(EXECUTOR.close().expect("nobody else closes it"));
+    passive(|passive| closed.silence(passive));
 }

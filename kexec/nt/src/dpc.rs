@@ -1,4 +1,4 @@
-//! The executor's doorbell is a KDPC.
+//! The executor's doorbell is a KDPC, and its alarm a KTIMER that queues the same KDPC.
 //!
 //! | of kexec's contract | what NT gives |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | doorbells merge | it does nothing while the KDPC is queued |
 //! | one that is rung after a run began is answered | NT takes the KDPC off its queue before it calls the routine |
 //! | one consumer | not NT's: a KDPC that is queued again may run on another CPU at once; `try_run` refuses that one |
+//! | one alarm, armed anew or taken back | `KeSetTimerEx` replaces what was set, `KeCancelTimer` takes it back; up to `DISPATCH_LEVEL`, where a run is |
 //! | silence | `KeFlushQueuedDpcs` waits for every DPC that is queued or in progress; a late one finds the executor closed |
 #![expect(unsafe_code, reason = "NT is given the executor's address, and calls back with it")]
 
@@ -14,19 +15,23 @@ use core::{cell::UnsafeCell, fmt, mem::MaybeUninit, ptr};
 use kexec::{
     Budget, Executor,
     irql::{Dispatch, Level, Passive, Raise},
-    platform::{AnyFuture, Platform, Ring},
+    platform::{Alarm, AnyFuture, Platform, Ring},
     time::Instant,
 };
-use nt_sys::{KDPC, PKDPC, PVOID, ntddk};
+use nt_sys::{_TIMER_TYPE, KDPC, KTIMER, LARGE_INTEGER, PKDPC, PVOID, ntddk};
 
 use crate::{
     clock::Clock,
     irql::{Cpu, Lower},
 };
 
+/// NT counts time in these.
+const NANOS_PER_TICK: u64 = 100;
+
 /// The platform of an executor that runs in a DPC, on the CPU whose wake rang.
 pub struct Dpc {
     kdpc: UnsafeCell<KDPC>,
+    timer: UnsafeCell<MaybeUninit<KTIMER>>,
     clock: Clock,
 }
 
@@ -40,14 +45,21 @@ impl Dpc {
         memory: &'static mut MaybeUninit<Executor<Self>>,
         budget: Budget,
     ) -> &'static Executor<Self> {
-        // A KDPC of zeros is none that NT knows; nobody sees it before it is initialized below.
+        // A KDPC of zeros is none that NT knows; nobody sees it and the timer before they are initialized below.
         let kdpc = UnsafeCell::new(EMPTY);
+        let timer = UnsafeCell::new(MaybeUninit::uninit());
         let executor: &'static Executor<Self> =
-            memory.write(Executor::named(name, Self { kdpc, clock: Clock::new() }, budget));
+            memory.write(Executor::named(name, Self { kdpc, timer, clock: Clock::new() }, budget));
         let context = ptr::from_ref(executor).cast_mut().cast();
+        // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
+        unsafe { ntddk::KeInitializeTimerEx(executor.platform().timer(), _TIMER_TYPE::NotificationTimer) };
         // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
         unsafe { ntddk::KeInitializeDpc(executor.platform().kdpc.get(), Some(run), context) };
         executor
+    }
+
+    fn timer(&self) -> *mut KTIMER {
+        self.timer.get().cast()
     }
 }
 
@@ -71,7 +83,7 @@ unsafe extern "C" fn run(_dpc: PKDPC, context: PVOID, _: PVOID, _: PVOID) {
     executor.try_run(&mut level);
 }
 
-// SAFETY: NT serializes what is done to a KDPC; nothing else is shared.
+// SAFETY: NT serializes what is done to a KDPC and a KTIMER; nothing else is shared.
 unsafe impl Sync for Dpc {}
 
 // SAFETY: as `Cpu`.
@@ -95,6 +107,27 @@ unsafe impl Platform for Dpc {
     fn ring(&self, _why: Ring) {
         // SAFETY: the KDPC was initialized when the executor was made; callable at any level.
         unsafe { ntddk::KeInsertQueueDpc(self.kdpc.get(), ptr::null_mut(), ptr::null_mut()) };
+    }
+
+    fn arm(&self, alarm: Option<Alarm>) {
+        let Some(alarm) = alarm else {
+            // SAFETY: the timer was initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
+            unsafe { ntddk::KeCancelTimer(self.timer()) };
+            return;
+        };
+        // Rounded up, because a timer that fires early would only be set again; at least one tick.
+        let wait = u64::try_from(alarm.at.since(self.clock.now()).as_nanos()).unwrap_or(u64::MAX);
+        let ticks = i64::try_from(wait.div_ceil(NANOS_PER_TICK).max(1)).unwrap_or(i64::MAX);
+        // Negative: from now on.
+        let due = LARGE_INTEGER { QuadPart: ticks.wrapping_neg() };
+        // SAFETY: both were initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
+        unsafe { ntddk::KeSetTimerEx(self.timer(), due, 0, self.kdpc.get()) };
+    }
+
+    /// Not known: each run that leaves timers behind sets the timer again.
+    #[inline]
+    fn is_armed(&self) -> bool {
+        false
     }
 
     #[inline]

@@ -30,8 +30,8 @@ pub struct Stats {
     pub clock_went_back: u64,
 }
 
-fn add(counter: &AtomicU64, more: u32) {
-    counter.store(counter.load(Relaxed).wrapping_add(u64::from(more)), Relaxed);
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
 impl Counters {
@@ -46,26 +46,28 @@ impl Counters {
     }
 
     #[inline]
-    pub(super) fn count_run(&self, clock_went_back: bool) {
-        add(&self.runs, 1);
-        if clock_went_back {
-            add(&self.clock_went_back, 1);
-        }
+    pub(super) fn count_run(&self) {
+        add_one(&self.runs);
+    }
+
+    #[cold]
+    pub(super) fn count_clock_went_back(&self) {
+        add_one(&self.clock_went_back);
     }
 
     #[inline]
-    pub(super) fn count_polls(&self, polls: u32) {
-        add(&self.polls, polls);
+    pub(super) fn count_poll(&self) {
+        add_one(&self.polls);
     }
 
     #[inline]
     pub(super) fn count_stale(&self) {
-        add(&self.stale, 1);
+        add_one(&self.stale);
     }
 
     #[inline]
     pub(super) fn count_overrun(&self) {
-        add(&self.overruns, 1);
+        add_one(&self.overruns);
     }
 
     pub(super) fn read(&self) -> Stats {

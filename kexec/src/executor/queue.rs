@@ -15,6 +15,8 @@
 //!   before it parks; once rung, and while a consumer that has used up its budget leaves work behind
 //!   (`LEFT`), a doorbell is on its way already.
 //! - `ACTIVE` survives in the head while tasks are pushed, so that a second doorbell makes no second consumer.
+//! - Who is turned away for that leaves `REFUSED` in the head, until the next take: what he came for may be a timer,
+//!   and the consumer, which then cannot park, looks at the timers again.
 #![expect(
     unsafe_code,
     reason = "a task's link is owned by whoever set QUEUED, and an address stands for the task"
@@ -36,7 +38,9 @@ const ACTIVE: usize = 1;
 const LEFT: usize = 1 << 1;
 /// Nobody will ever be at work again. No task is ever pushed onto this.
 const CLOSED: usize = ACTIVE | LEFT;
-const FLAGS: usize = ACTIVE | LEFT;
+/// Beside `ACTIVE`: somebody else wanted to be the consumer.
+const REFUSED: usize = 1 << 2;
+const FLAGS: usize = ACTIVE | LEFT | REFUSED;
 
 const _: () = assert!(align_of::<Header>() > FLAGS, "the flags lie below a header's address");
 
@@ -106,26 +110,45 @@ impl Queue {
     /// Becomes the consumer and takes what is there, unless there is a consumer. The newest comes first.
     ///
     /// Acquire, for the tasks, and for what the last consumer left behind, perhaps on another CPU.
-    /// A consumer that seems to be there is looked at twice, the second time by a read-modify-write: a
-    /// doorbell need not be ordered after what its ringer saw.
     #[inline]
     pub(crate) fn claim(&self) -> Option<Link> {
         let mut head = self.0.load(Relaxed);
         loop {
-            let active = flags(head) & ACTIVE != 0;
-            let next = if active { head } else { nobody(ACTIVE) };
-            match self.0.compare_exchange_weak(head, next, Acquire, Relaxed) {
-                Ok(_) if active => return None,
-                Ok(_) => return Some(newest(head)),
+            if flags(head) & ACTIVE != 0 {
+                head = self.refuse(head)?;
+                continue;
+            }
+            match self.0.compare_exchange_weak(head, nobody(ACTIVE), Acquire, Relaxed) {
+                // SAFETY: without a consumer there is nothing but a task's address and `LEFT`.
+                Ok(_) => return Some(unsafe { Link::new(head.map_addr(|address| address & !LEFT)) }),
                 Err(now) => head = now,
             }
         }
     }
 
-    /// Whether something has been pushed since the consumer last took. May be late.
+    /// Tells the consumer that somebody was there; none once that is done. The head, if it has changed.
+    ///
+    /// By a read-modify-write, because a doorbell need not be ordered after what its ringer saw. Release, so that the
+    /// consumer sees whatever the caller came for, such as an alarm that has gone off.
+    #[cold]
+    fn refuse(&self, head: *mut Header) -> Option<*mut Header> {
+        if flags(head) == CLOSED {
+            return None;
+        }
+        let refused = head.map_addr(|address| address | REFUSED);
+        self.0.compare_exchange(head, refused, Release, Relaxed).err()
+    }
+
+    /// Whether something has been pushed, or somebody refused, since the consumer last took. May be late.
     #[inline]
     pub(crate) fn has_more(&self) -> bool {
         self.0.load(Relaxed).addr() != ACTIVE
+    }
+
+    /// Whether there is a consumer. May be late, but not for the consumer itself.
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        flags(self.0.load(Relaxed)) & ACTIVE != 0
     }
 
     /// Takes what was pushed since. For the consumer.
@@ -134,7 +157,8 @@ impl Queue {
         newest(self.0.swap(nobody(ACTIVE), Acquire))
     }
 
-    /// Ceases to be the consumer; false if something was pushed, and nothing has changed. For the consumer.
+    /// Ceases to be the consumer; false if something was pushed or somebody refused, and nothing has changed. For the
+    /// consumer.
     ///
     /// Release: the next consumer may run on another CPU.
     #[inline]
@@ -156,7 +180,7 @@ impl Queue {
         let mut head = self.0.load(Relaxed);
         while let Err(now) = self.0.compare_exchange_weak(
             head,
-            head.map_addr(|address| address & !ACTIVE | LEFT),
+            head.map_addr(|address| address & !FLAGS | LEFT),
             Release,
             Relaxed,
         ) {

@@ -99,9 +99,7 @@ impl<P: Platform> Executor<P> {
     /// The run after its begin, traced. It makes a new start, so that one that is not traced need not keep anything for it.
     #[cold]
     pub(super) fn go_on_traced(&'static self) -> (Run, Instant) {
-        // SAFETY: the caller is the consumer, and has not parked.
-        let now = unsafe { self.core.consumer.with(|consumer| consumer.now) };
-        let progress = self.progress(now);
+        let progress = self.progress(self.core.timers.now());
         // Only runs count runs, and this is one.
         let run = self.core.counters.read().runs;
         self.tell(progress.now, What::RunBegan { run });

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! makes one `#[test]` of each check below. They use `Send` futures only, so that they fit any platform, and
-//! assert what holds whatever the schedule is; exact sequences of doorbells and polls are for the
+//! assert what holds whatever the schedule is, and of time only that nothing comes too soon; exact sequences of doorbells and polls are for the
 //! [mock](super::mock)'s own tests.
 #![forbid(unsafe_code)]
 #![expect(
@@ -22,6 +22,7 @@ use core::{
     pin::pin,
     sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -34,10 +35,11 @@ use super::Platform;
 use crate::{
     Cancelled, Executor, JoinHandle, Pool, SpawnError, TaskRef,
     platform::{mock::keep, thread::passive},
+    time::{Elapsed, Instant, interval, now, sleep, sleep_until, timeout},
     yield_now,
 };
 
-/// A platform, for the suite.
+/// A platform with a clock, for the suite.
 pub trait Rig {
     /// The platform.
     type Platform: Platform;
@@ -64,7 +66,13 @@ macro_rules! conformance_tests {
             gives_back_what_does_not_fit
             ignores_stale_names
             joins_across_executors
+            sleeps
+            sleeps_side_by_side
+            times_out
+            ticks
+            forgets_a_sleep
             closes
+            closes_with_timers
             closes_with_an_output_unread
         }
     };
@@ -110,7 +118,7 @@ impl Wake for Woken {
     }
 }
 
-type Slots = Pool<256, 4>;
+type Slots = Pool<512, 4>;
 
 fn slots() -> &'static Slots {
     keep(Slots::new())
@@ -327,6 +335,113 @@ pub fn joins_across_executors<R: Rig>(rig: &R) {
     assert_eq!(outer.try_take().expect("it has ended"), Ok(Ok(6)));
 }
 
+/// Any time that a platform can tell from none, and that nobody minds to wait for.
+const SOME_TIME: Duration = Duration::from_millis(2);
+
+/// A sleep ends, and not before its time; neither does one that has been moved after it was made.
+pub fn sleeps<R: Rig>(rig: &R) {
+    let executor = rig.executor();
+    let handle = executor
+        .spawn_with(slots(), || async {
+            let begin = now().await;
+            sleep(SOME_TIME).await;
+            let middle = now().await;
+            sleep_until(middle.after(SOME_TIME)).tolerance(SOME_TIME).await;
+            // What has been is ready.
+            sleep_until(begin).await;
+            (begin, middle, now().await)
+        })
+        .expect("a slot is free");
+    rig.until(&mut || handle.is_finished());
+    let (begin, middle, end) = handle.try_take().expect("it has ended").expect("nobody cancels it");
+    assert!(middle >= begin.after(SOME_TIME), "early: {begin:?} to {middle:?}");
+    assert!(end >= middle.after(SOME_TIME), "early: {middle:?} to {end:?}");
+}
+
+/// Several tasks sleep at once, the longest first: each has its own end.
+pub fn sleeps_side_by_side<R: Rig>(rig: &R) {
+    let (executor, table) = (rig.executor(), slots());
+    let sleeper = |n: u32| async move {
+        let begin = now().await;
+        sleep(SOME_TIME * n).await;
+        now().await.since(begin) >= SOME_TIME * n
+    };
+    let handles =
+        [4, 1, 3, 2].map(|n| executor.spawn_with(table, move || sleeper(n)).expect("a slot is free"));
+    rig.until(&mut || handles.iter().all(JoinHandle::is_finished));
+    let late_enough = handles.map(|handle| handle.try_take().expect("it has ended"));
+    assert_eq!(late_enough, [Ok(true); 4]);
+}
+
+/// What is ready wins against no time at all; what is not is given up at its deadline, and can be waited for again.
+pub fn times_out<R: Rig>(rig: &R) {
+    let executor = rig.executor();
+    let handle = executor
+        .spawn_with(slots(), || async {
+            assert_eq!(timeout(Duration::ZERO, async { 1 }).await, Ok(1));
+            assert_eq!(timeout(Duration::MAX, sleep(SOME_TIME)).await, Ok(()));
+            let begin = now().await;
+            let mut long = pin!(sleep(SOME_TIME * 3));
+            let mut attempts = 1;
+            while let Err(elapsed) = timeout(SOME_TIME, long.as_mut()).await {
+                let end = now().await;
+                assert!(matches!(elapsed, Elapsed::Deadline(at) if at <= end), "{elapsed:?} at {end:?}");
+                attempts += 1;
+            }
+            (begin, now().await, attempts)
+        })
+        .expect("a slot is free");
+    rig.until(&mut || handle.is_finished());
+    let (begin, end, attempts) = handle.try_take().expect("it has ended").expect("nobody cancels it");
+    assert!(end >= begin.after(SOME_TIME * 3), "early: {begin:?} to {end:?}");
+    assert!((1..=4).contains(&attempts), "{attempts} attempts");
+}
+
+/// An interval ticks on schedule, and tells how many ticks it left out.
+pub fn ticks<R: Rig>(rig: &R) {
+    let executor = rig.executor();
+    let handle = executor
+        .spawn_with(slots(), || async {
+            let mut every = interval(SOME_TIME);
+            let mut expected = None::<Instant>;
+            for _ in 0..4 {
+                let (tick, now) = (every.tick().await, now().await);
+                assert!(tick.at <= now, "early: {tick:?} at {now:?}");
+                assert_eq!(tick.at, expected.unwrap_or(tick.at));
+                let skipped = u32::try_from(tick.missed + 1).expect("a few");
+                expected = Some(tick.at.after(SOME_TIME * skipped));
+            }
+        })
+        .expect("a slot is free");
+    rig.until(&mut || handle.is_finished());
+    assert_eq!(handle.try_take().expect("it has ended"), Ok(()));
+}
+
+/// A sleep that nobody waits for any more harms nobody: one that is dropped, one that another task goes on with,
+/// and one that is dropped by another thread.
+pub fn forgets_a_sleep<R: Rig>(rig: &R) {
+    let (executor, table) = (rig.executor(), slots());
+    let hands = Arc::new(Mutex::new(Vec::new()));
+    let into = hands.clone();
+    let begins = executor
+        .spawn_with(table, || async move {
+            for _ in 0..3 {
+                let mut long = std::boxed::Box::pin(sleep(SOME_TIME * 2));
+                assert!(timeout(Duration::ZERO, long.as_mut()).await.is_err());
+                into.lock().expect("nobody panicked").push(long);
+            }
+        })
+        .expect("a slot is free");
+    rig.until(&mut || begins.is_finished());
+    let mut sleeps = core::mem::take(&mut *hands.lock().expect("nobody panicked")).into_iter();
+    drop(sleeps.next());
+    let elsewhere = sleeps.next();
+    thread::spawn(move || drop(elsewhere)).join().expect("it does not panic");
+    let last = sleeps.next().expect("there were three");
+    let goes_on = executor.spawn_with(table, || last).expect("a slot is free");
+    rig.until(&mut || goes_on.is_finished());
+}
+
 /// Polls a close to its end.
 fn close<R: Rig>(rig: &R, executor: &'static Executor<R::Platform>) {
     let woken = Arc::new(Woken::default());
@@ -374,6 +489,24 @@ pub fn closes<R: Rig>(rig: &R) {
     let other = rig.executor();
     let handle = other.spawn_with(table, || async { 1 }).expect("a slot is free");
     rig.until(&mut || handle.is_finished());
+}
+
+/// A close ends sleeps like anything else, whether the first timer is near or far; nothing is left armed.
+pub fn closes_with_timers<R: Rig>(rig: &R) {
+    for time in [SOME_TIME, Duration::from_hours(1), Duration::MAX] {
+        let (executor, drops) = (rig.executor(), Drops::default());
+        for _ in 0..4 {
+            let guard = drops.guard();
+            let task = async move {
+                let _guard = guard;
+                sleep(time).await;
+            };
+            executor.spawn_with(slots(), || task).expect("a slot is free").detach();
+        }
+        rig.until(&mut || executor.stats().polls >= 4);
+        close(rig, executor);
+        assert_eq!((executor.live(), drops.count()), (0, 4));
+    }
 }
 
 /// An output that nobody has taken keeps an executor open.

@@ -2,7 +2,9 @@
 //!
 //! One OS thread plays all CPUs, so that a run is a function of its [`Plan`]: the same seed gives the same
 //! trace, to the last doorbell. Nothing happens by itself; [`step`](Executor::step) answers the doorbell that
-//! is due next, and time passes only as doorbells travel and as tasks [say so](Mock::pass).
+//! is due next, and time passes only as doorbells travel and as tasks [say so](Mock::pass), or when the test lets it:
+//! [`advance`](Executor::advance) goes from alarm to alarm, and [`suspend`](Mock::suspend) is time in which the guest
+//! does not run.
 //!
 //! What may go wrong is drawn from the seed at every point where the executor calls the platform: between
 //! marking a task and pushing it, between push and doorbell, between two polls. There another CPU may
@@ -41,7 +43,7 @@ use std::{
     vec::Vec,
 };
 
-use super::{AnyFuture, Platform, Ring};
+use super::{Alarm, AnyFuture, Platform, Ring};
 use crate::{
     Budget, End, Executor, Run, TaskRef,
     irql::{Dispatch, Level, Passive, Raise},
@@ -60,9 +62,11 @@ pub struct Plan {
     pub cpus: u32,
     /// The longest time that a doorbell is on its way.
     pub delay: Duration,
-    /// A doorbell arrives twice.
+    /// A doorbell arrives twice, or an alarm goes off twice.
     pub duplicates: Odds,
-    /// A CPU answers a doorbell that nobody rang.
+    /// An alarm goes off before its time.
+    pub early_alarms: Odds,
+    /// A CPU answers a doorbell that nobody rang, or an alarm in the middle of something.
     pub spurious_runs: Odds,
     /// One of the tasks that were [named](Mock::haunt) is woken for nothing.
     pub spurious_wakes: Odds,
@@ -81,6 +85,7 @@ impl Plan {
         cpus: 1,
         delay: Duration::ZERO,
         duplicates: 0,
+        early_alarms: 0,
         spurious_runs: 0,
         spurious_wakes: 0,
         interrupts: 0,
@@ -96,6 +101,7 @@ impl Plan {
             cpus: 4,
             delay: Duration::from_micros(20),
             duplicates: 7,
+            early_alarms: 9,
             spurious_runs: 11,
             spurious_wakes: 13,
             interrupts: 5,
@@ -118,6 +124,13 @@ pub enum Seat {
 struct Doorbell {
     due: Instant,
     seat: Seat,
+}
+
+/// An alarm, and the moment at which it goes off.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    alarm: Alarm,
+    due: Instant,
 }
 
 /// A seeded generator (splitmix64): the platform's only source of chance.
@@ -148,6 +161,7 @@ struct State {
     dice: Dice,
     now: Instant,
     doorbells: Vec<Doorbell>,
+    armed: Option<Armed>,
     haunted: Vec<TaskRef>,
     trace: Vec<String>,
     traced: bool,
@@ -162,6 +176,8 @@ pub struct Counts {
     pub wakes: u64,
     /// Doorbells because a budget was used up.
     pub agains: u64,
+    /// Alarms that were armed.
+    pub arms: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
     /// Glances at the deadline.
@@ -193,6 +209,7 @@ impl<L: Level> Mock<L> {
                 dice: Dice(plan.seed),
                 now: Instant::START,
                 doorbells: Vec::new(),
+                armed: None,
                 haunted: Vec::new(),
                 trace: Vec::new(),
                 traced: true,
@@ -226,6 +243,21 @@ impl<L: Level> Mock<L> {
         let mut state = self.state();
         let back = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         state.now = Instant::from_nanos(state.now.as_nanos().saturating_sub(back));
+    }
+
+    /// Suspends the guest for so long. Its own time stands still, but not the one in which alarms are counted: one may
+    /// go off early.
+    pub fn suspend(&self, time: Duration) {
+        let mut state = self.state();
+        let now = state.now;
+        if let Some(armed) = &mut state.armed {
+            armed.due = now.after(armed.due.since(now).saturating_sub(time));
+        }
+    }
+
+    /// The alarm that is armed and has not gone off.
+    pub fn alarm(&self) -> Option<Alarm> {
+        self.state().armed.map(|armed| armed.alarm)
     }
 
     /// Adds a line to the trace.
@@ -298,6 +330,12 @@ impl<L: Level> Mock<L> {
             interrupt();
         }
         if run && let Some(executor) = self.executor.get() {
+            let mut state = self.state();
+            if state.armed.is_some_and(|armed| armed.due <= state.now) {
+                state.armed = None;
+                state.add("alarm");
+            }
+            drop(state);
             executor.answer(Seat::Cpu(self.some_cpu()));
         }
         self.raised.store(outer, Relaxed);
@@ -305,12 +343,57 @@ impl<L: Level> Mock<L> {
     }
 
     fn some_cpu(&self) -> u32 {
-        let cpu = self.state().dice.below(u64::from(self.plan.cpus));
-        u32::try_from(cpu).unwrap_or(0)
+        self.state().some_cpu(&self.plan)
+    }
+
+    /// Whose doorbell arrives next, which makes it that time; with a limit, only one that arrives by then. An alarm whose
+    /// moment comes before that goes off.
+    fn next(&self, until: Option<Instant>) -> Option<Seat> {
+        let mut state = self.state();
+        loop {
+            let first = state.doorbells.iter().enumerate().min_by_key(|(_, doorbell)| doorbell.due);
+            let first = first.map(|(index, doorbell)| (index, *doorbell));
+            let horizon =
+                until.unwrap_or_else(|| first.map_or(state.now, |(_, next)| next.due.max(state.now)));
+            if let Some(Armed { due, .. }) = state.armed
+                && due <= first.map_or(horizon, |(_, next)| next.due.min(horizon)).max(state.now)
+            {
+                state.go_off(due, &self.plan);
+                continue;
+            }
+            let (index, next) = first?;
+            if until.is_some_and(|until| next.due > until) {
+                return None;
+            }
+            state.doorbells.remove(index);
+            state.now = state.now.max(next.due);
+            return Some(next.seat);
+        }
     }
 }
 
 impl State {
+    fn some_cpu(&mut self, plan: &Plan) -> u32 {
+        u32::try_from(self.dice.below(u64::from(plan.cpus))).unwrap_or(0)
+    }
+
+    /// Sends a doorbell on its way, or two.
+    fn send(&mut self, from: Instant, seat: Seat, plan: &Plan) {
+        let times = 1 + u32::from(self.dice.hits(plan.duplicates));
+        for _ in 0..times {
+            let delay = self.dice.below(u64::try_from(plan.delay.as_nanos()).unwrap_or(u64::MAX));
+            let due = from.after(Duration::from_nanos(delay));
+            self.doorbells.push(Doorbell { due, seat });
+        }
+    }
+
+    fn go_off(&mut self, due: Instant, plan: &Plan) {
+        self.armed = None;
+        self.add("alarm");
+        let seat = Seat::Cpu(self.some_cpu(plan));
+        self.send(due.max(self.now), seat, plan);
+    }
+
     fn add(&mut self, line: impl fmt::Display) {
         let line = line.to_string();
         // FNV-1a, over the lines and their ends.
@@ -344,16 +427,11 @@ impl<L: Level> Executor<Mock<L>> {
     pub fn step(&'static self) -> bool {
         let mock = self.platform();
         mock.executor.get_or_init(|| self);
-        let doorbell = {
-            let mut state = mock.state();
-            let next = state.doorbells.iter().enumerate().min_by_key(|(_, doorbell)| doorbell.due);
-            let Some(index) = next.map(|(index, _)| index) else { return false };
-            let doorbell = state.doorbells.remove(index);
-            state.now = state.now.max(doorbell.due);
-            doorbell
-        };
-        self.answer(doorbell.seat);
-        true
+        let next = mock.next(None);
+        if let Some(seat) = next {
+            self.answer(seat);
+        }
+        next.is_some()
     }
 
     /// Answers doorbells until none is on its way.
@@ -370,6 +448,35 @@ impl<L: Level> Executor<Mock<L>> {
         assert_eq!(self.platform().doorbells(), 0, "the tasks never rest");
     }
 
+    /// Lets time pass, and answers the doorbells and the alarms that come meanwhile, in their order.
+    ///
+    /// # Panics
+    ///
+    /// When that does not end: a million doorbells were answered.
+    pub fn advance(&'static self, time: Duration) {
+        let mock = self.platform();
+        mock.executor.get_or_init(|| self);
+        let until = mock.time().after(time);
+        for _ in 0..1_000_000 {
+            let Some(seat) = mock.next(Some(until)) else { break };
+            self.answer(seat);
+        }
+        assert!(mock.next(Some(until)).is_none(), "the tasks never rest");
+        let mut state = mock.state();
+        state.now = state.now.max(until);
+    }
+
+    /// Answers the doorbells that are on their way, lets time pass until the alarm goes off, and answers that; false
+    /// if none is armed.
+    pub fn advance_to_next_alarm(&'static self) -> bool {
+        self.settle();
+        let mock = self.platform();
+        let Some(armed) = mock.state().armed else { return false };
+        self.advance(armed.due.since(mock.time()));
+        self.settle();
+        true
+    }
+
     /// Runs the executor as `seat` does, whether a doorbell was rung or not.
     pub fn answer(&'static self, seat: Seat) -> Option<Run> {
         let mock = self.platform();
@@ -384,6 +491,7 @@ impl<L: Level> Executor<Mock<L>> {
             Some(Run { polls, end: End::Parked }) => format!("parked after {polls}"),
             Some(Run { polls, end: End::Polls }) => format!("out of polls after {polls}"),
             Some(Run { polls, end: End::Time }) => format!("out of time after {polls}"),
+            Some(Run { polls, end: End::Timers }) => format!("timers due after {polls}"),
             Some(Run { polls, end: End::Closed }) => format!("closed after {polls}"),
         });
         run
@@ -444,12 +552,34 @@ unsafe impl<L: Level> Platform for Mock<L> {
                 }
             }
         };
-        let times = 1 + u32::from(state.dice.hits(self.plan.duplicates));
-        for _ in 0..times {
-            let delay = state.dice.below(u64::try_from(self.plan.delay.as_nanos()).unwrap_or(u64::MAX));
-            let due = state.now.after(Duration::from_nanos(delay));
-            state.doorbells.push(Doorbell { due, seat });
+        let now = state.now;
+        state.send(now, seat, &self.plan);
+    }
+
+    fn arm(&self, alarm: Option<Alarm>) {
+        assert_eq!(self.raised.load(Relaxed), 0, "armed in the middle of a wake, or with a lock held");
+        let mut state = self.state();
+        state.armed = None;
+        match alarm {
+            None => state.add("arm nothing"),
+            Some(alarm @ Alarm { at, by }) => {
+                assert!(at <= by && by < Instant::NEVER, "{alarm:?} cannot be met");
+                state.counts.arms += 1;
+                state.add(format_args!("arm {at:?} to {by:?}"));
+                let (from, to) =
+                    if state.dice.hits(self.plan.early_alarms) { (state.now, at) } else { (at, by) };
+                let wait = u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX);
+                let drawn = Duration::from_nanos(state.dice.below(wait.saturating_add(1)));
+                state.armed = Some(Armed { alarm, due: from.after(drawn) });
+            }
         }
+        drop(state);
+        // The alarm is armed, and the executor has not parked.
+        self.disturb();
+    }
+
+    fn is_armed(&self) -> bool {
+        self.state().armed.is_some()
     }
 
     fn now(&self) -> Instant {
@@ -472,7 +602,9 @@ unsafe impl<L: Level> Platform for Mock<L> {
     }
 
     fn silence(&self, _passive: &mut Passive) {
-        self.state().doorbells.clear();
+        let mut state = self.state();
+        state.doorbells.clear();
+        assert!(state.armed.is_none(), "a closed executor has left its alarm armed");
     }
 }
 

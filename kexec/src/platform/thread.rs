@@ -1,10 +1,10 @@
 //! One OS thread of a host.
 //!
-//! The thread waits for the doorbell and answers it. It alone polls, so that tasks need not be `Send`; as
+//! The thread waits for the doorbell, or until the alarm goes off, and answers it. It alone polls, so that tasks need not be `Send`; as
 //! `Thread<Dispatch>` it stands in for a DPC, as `Thread<Passive>` for a worker.
 #![expect(unsafe_code, reason = "this is where the tokens of host threads come from")]
 
-use core::{fmt, marker::PhantomData};
+use core::{fmt, marker::PhantomData, time::Duration};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -12,7 +12,7 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use super::{AnyFuture, Platform, Ring};
+use super::{Alarm, AnyFuture, Platform, Ring};
 use crate::{
     executor::{Executor, Panic},
     irql::{Level, Passive, Raise},
@@ -33,6 +33,8 @@ struct Doorbell {
     rung: bool,
     silenced: bool,
     started: bool,
+    /// When the alarm goes off, until it has.
+    alarm: Option<Instant>,
     worker: Option<thread::JoinHandle<()>>,
     /// What a task has panicked with: the first one.
     panic: Option<Panic>,
@@ -75,6 +77,7 @@ impl<L: Level> Thread<L> {
                 rung: false,
                 silenced: false,
                 started: false,
+                alarm: None,
                 worker: None,
                 panic: None,
             }),
@@ -90,12 +93,23 @@ impl<L: Level> Thread<L> {
         self.doorbell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next doorbell; false once there will be none.
+    /// Waits for the next doorbell or alarm; false once there will be none.
     fn wait(&self) -> bool {
-        let mut doorbell = self
-            .changed
-            .wait_while(self.doorbell(), |doorbell| !doorbell.rung && !doorbell.silenced)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut doorbell = self.doorbell();
+        while !doorbell.rung && !doorbell.silenced {
+            let left = doorbell.alarm.map(|at| at.since(self.now()));
+            doorbell = match left {
+                Some(Duration::ZERO) => {
+                    doorbell.alarm = None;
+                    break;
+                }
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(doorbell, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(doorbell).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
         doorbell.rung = false;
         !doorbell.silenced
     }
@@ -154,6 +168,15 @@ unsafe impl<L: Level> Platform for Thread<L> {
     fn ring(&self, _why: Ring) {
         self.doorbell().rung = true;
         self.changed.notify_all();
+    }
+
+    fn arm(&self, alarm: Option<Alarm>) {
+        // The thread is in a run, and will look at it before it waits.
+        self.doorbell().alarm = alarm.map(|alarm| alarm.at);
+    }
+
+    fn is_armed(&self) -> bool {
+        self.doorbell().alarm.is_some()
     }
 
     fn now(&self) -> Instant {

@@ -80,7 +80,8 @@ impl<P: Platform, T> Ending<P, T> for Join {
         let waiter = unsafe { task.end(value) };
         // SAFETY: this is the end of the task.
         if let Some(scope) = unsafe { task.scope() } {
-            scope.leave(task, Home::at(core));
+            // SAFETY: the pointer is to all of the executor.
+            scope.leave(task, unsafe { Home::new(core) });
         }
         let before = task.state().leave_executor();
         if !before.has_handle() {
@@ -106,8 +107,10 @@ impl<P: Platform, T, E: FnOnce(&mut P::Level, Result<T, Cancelled>)> Ending<P, T
         let core = unsafe { task.core() };
         // SAFETY: this is the end of the task.
         let scope = unsafe { task.scope() };
+        // SAFETY: the pointer is to all of the executor.
+        let home = unsafe { Home::new(core) };
         if let Some(scope) = scope {
-            scope.begin_to_leave(task, Home::at(core));
+            scope.begin_to_leave(task, home);
         }
         task.state().leave_executor();
         // SAFETY: that was the only reference.
@@ -116,7 +119,7 @@ impl<P: Platform, T, E: FnOnce(&mut P::Level, Result<T, Cancelled>)> Ending<P, T
         let mut level = unsafe { P::Level::assume() };
         (self.0)(&mut level, outcome);
         if let Some(scope) = scope {
-            scope.left(Home::at(core));
+            scope.left(home);
         }
         // SAFETY: the executor is running.
         unsafe { core.as_ref() }.live.leave();

@@ -5,13 +5,14 @@ use core::{
     future::Future,
     ops::Deref,
     pin::Pin,
+    sync::atomic::AtomicU64,
     task::{Context, Poll, Waker},
 };
 
 use kexec_loom::{
     Budget, Executor, Pool,
     irql::{Passive, Raise},
-    platform::{Platform, Ring},
+    platform::{Alarm, Platform, Ring},
     time::Instant,
 };
 use loom::{
@@ -33,16 +34,33 @@ pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// A doorbell is a count, and nothing is ordered by it: what a run must see, the executor's own atomics
-/// have to show it.
+/// A doorbell is a count, an alarm a flag, and nothing is ordered by them: what a run must see, the executor's own
+/// atomics have to show it.
 pub(crate) struct Bell {
     rung: AtomicUsize,
     answered: AtomicUsize,
+    armed: AtomicBool,
+    /// The time in nanoseconds. Not loom's: clocks are not what the models search.
+    time: AtomicU64,
 }
 
 impl Bell {
     pub(crate) fn new() -> Self {
-        Self { rung: AtomicUsize::new(0), answered: AtomicUsize::new(0) }
+        Self {
+            rung: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
+            armed: AtomicBool::new(false),
+            time: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_time(&self, nanos: u64) {
+        self.time.store(nanos, Relaxed);
+    }
+
+    /// The alarm goes off, if one is armed.
+    pub(crate) fn goes_off(&self) -> bool {
+        self.armed.swap(false, Relaxed)
     }
 
     pub(crate) fn rung(&self) -> usize {
@@ -65,8 +83,17 @@ unsafe impl Platform for Bell {
         self.rung.fetch_add(1, Relaxed);
     }
 
+    fn arm(&self, alarm: Option<Alarm>) {
+        // Not a store: loom would let it come before a read-modify-write that has not seen it.
+        self.armed.swap(alarm.is_some(), Relaxed);
+    }
+
+    fn is_armed(&self) -> bool {
+        self.armed.load(Relaxed)
+    }
+
     fn now(&self) -> Instant {
-        Instant::START
+        Instant::from_nanos(self.time.load(Relaxed))
     }
 
     fn past(&self, _deadline: Instant) -> bool {

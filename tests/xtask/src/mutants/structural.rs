@@ -94,6 +94,27 @@ pub const STRUCTURAL: &[Structural] = &[
         original: "flags(head) & ACTIVE != 0",
         replacement: "{ if flags(head) & ACTIVE != 0 { return None; } false }",
     },
+    // Whoever finds a consumer, on behalf of an alarm perhaps, goes away without a trace.
+    Structural {
+        name: "refuse-in-silence",
+        file: "kexec/src/executor/queue.rs",
+        original: "address | REFUSED",
+        replacement: "address",
+    },
+    // A doorbell leaves its trace on an executor that is closed.
+    Structural {
+        name: "refuse-on-closed",
+        file: "kexec/src/executor/queue.rs",
+        original: "flags(head) == CLOSED",
+        replacement: "false",
+    },
+    // What was armed is believed to be armed still.
+    Structural {
+        name: "alarm-goes-off-once",
+        file: "kexec/src/executor.rs",
+        original: "timers.is_armed_in_time() && self.platform.is_armed()",
+        replacement: "timers.is_armed_in_time()",
+    },
     // A stale wake is queued on a closed executor.
     Structural {
         name: "push-on-closed",
@@ -105,7 +126,7 @@ pub const STRUCTURAL: &[Structural] = &[
     Structural {
         name: "hand-back-nothing",
         file: "kexec/src/executor/queue.rs",
-        original: "head.map_addr(|address| address & !ACTIVE | LEFT)",
+        original: "head.map_addr(|address| address & !FLAGS | LEFT)",
         replacement: "head",
     },
     // A stale abort kills the slot's next tenant.

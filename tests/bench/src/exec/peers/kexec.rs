@@ -15,7 +15,7 @@ macro_rules! peer {
             use std::time::Duration;
 
             use $kexec::irql::{Passive, Raise};
-            use $kexec::platform::{Platform, Ring};
+            use $kexec::platform::{Alarm, Platform, Ring};
             use $kexec::time::Instant;
             use $kexec::{Budget, Pool, Slot};
 
@@ -58,6 +58,13 @@ macro_rules! peer {
                     if let Ring::Again { .. } = why {
                         count(&OVERRUNS);
                     }
+                }
+
+                /// No task of the bench waits for a time.
+                fn arm(&self, _alarm: Option<Alarm>) {}
+
+                fn is_armed(&self) -> bool {
+                    false
                 }
 
                 /// The time-stamp counter, a tick taken for a nanosecond: the scale matters to nobody here.
