@@ -6,6 +6,7 @@ use std::{
     future::Future,
     panic::Location,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kexec::{
@@ -14,6 +15,7 @@ use kexec::{
     platform::mock::{Mock, Plan, keep},
     sync::{AutoEvent, ManualEvent, Mutex, RundownRef, Semaphore, Watch, channel::Channel, oneshot::OneShot},
     task_table::{Label, Row, UNLABELLED},
+    time::{interval, sleep},
 };
 
 use crate::support::{after_one_poll, executor, never, slots, spawn};
@@ -62,6 +64,8 @@ fn cases() -> Vec<Case> {
                 keep(PassiveWork::new(worker, keep(Pool::<256, 1>::new())));
             work.run(async |_at: &mut Passive| ())
         }),
+        case("sleep", || sleep(Duration::from_secs(1))),
+        case("interval", || Box::leak(Box::new(interval(Duration::from_secs(1)))).tick()),
         case("event", || keep(AutoEvent::new(false)).wait()),
         case("event", || keep(ManualEvent::new(false)).wait()),
         case("mutex", || {
