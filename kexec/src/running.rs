@@ -110,6 +110,7 @@ impl Record {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
 fn low(word: u64) -> i32 {
     (word as u32).cast_signed()
 }

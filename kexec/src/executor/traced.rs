@@ -195,7 +195,7 @@ fn note(_task: Task, _took: Duration) -> Parked {
     Parked::default()
 }
 
-#[cfg(all(test, feature = "std", feature = "table"))]
+#[cfg(all(test, feature = "std", feature = "table", not(loom)))]
 mod tests {
     use std::{format, string::String};
 

@@ -105,7 +105,7 @@ impl<const S: usize> fmt::Debug for Tasks<'_, S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use core::ptr::NonNull;
 
