@@ -1,4 +1,4 @@
-//! Integers, strings, lists and statuses: `ntdef.h`, `ntstatus.h`.
+//! Integers, strings, lists, handles and statuses: `ntdef.h`, `ntstatus.h`.
 #![forbid(unsafe_code)]
 
 use core::ffi::c_void;
@@ -6,9 +6,11 @@ use core::ffi::c_void;
 pub type BOOLEAN = u8;
 pub type CCHAR = i8;
 pub type CSHORT = i16;
+pub type HANDLE = PVOID;
 pub type LONG = i32;
 pub type LONGLONG = i64;
 pub type PCSTR = *const i8;
+pub type PHANDLE = *mut HANDLE;
 pub type PLARGE_INTEGER = *mut LARGE_INTEGER;
 pub type PVOID = *mut c_void;
 pub type PWSTR = *mut u16;
@@ -18,6 +20,7 @@ pub type ULONG_PTR = u64;
 pub type ULONGLONG = u64;
 pub type USHORT = u16;
 
+pub type ACCESS_MASK = ULONG;
 pub type KAFFINITY = ULONG_PTR;
 pub type KIRQL = UCHAR;
 pub type KPRIORITY = LONG;
@@ -44,6 +47,7 @@ pub const STATUS_INVALID_PARAMETER: NTSTATUS = error(0xC000_000D);
 pub const STATUS_NO_SUCH_DEVICE: NTSTATUS = error(0xC000_000E);
 pub const STATUS_INVALID_DEVICE_REQUEST: NTSTATUS = error(0xC000_0010);
 pub const STATUS_MORE_PROCESSING_REQUIRED: NTSTATUS = error(0xC000_0016);
+pub const STATUS_ACCESS_DENIED: NTSTATUS = error(0xC000_0022);
 pub const STATUS_BUFFER_TOO_SMALL: NTSTATUS = error(0xC000_0023);
 pub const STATUS_DELETE_PENDING: NTSTATUS = error(0xC000_0056);
 pub const STATUS_INSUFFICIENT_RESOURCES: NTSTATUS = error(0xC000_009A);
@@ -105,3 +109,18 @@ pub struct PROCESSOR_NUMBER {
     pub Reserved: UCHAR,
 }
 pub type PPROCESSOR_NUMBER = *mut PROCESSOR_NUMBER;
+
+pub const OBJ_KERNEL_HANDLE: ULONG = 0x0000_0200;
+pub const SYNCHRONIZE: ACCESS_MASK = 0x0010_0000;
+
+/// What an object is called, and what its handle is like.
+#[repr(C)]
+pub struct OBJECT_ATTRIBUTES {
+    pub Length: ULONG,
+    pub RootDirectory: HANDLE,
+    pub ObjectName: PUNICODE_STRING,
+    pub Attributes: ULONG,
+    pub SecurityDescriptor: PVOID,
+    pub SecurityQualityOfService: PVOID,
+}
+pub type POBJECT_ATTRIBUTES = *mut OBJECT_ATTRIBUTES;

@@ -1,10 +1,10 @@
-//! Drivers, devices, IRPs, interrupts, remove locks.
+//! Drivers, devices, IRPs, interrupts, remove locks, the registry.
 #![forbid(unsafe_code)]
 
 use crate::{
     basic::{
-        BOOLEAN, CCHAR, CSHORT, KAFFINITY, KIRQL, LIST_ENTRY, LONG, NTSTATUS, PKSPIN_LOCK, PUNICODE_STRING,
-        PVOID, UCHAR, ULONG, ULONG_PTR, UNICODE_STRING, USHORT,
+        ACCESS_MASK, BOOLEAN, CCHAR, CSHORT, KAFFINITY, KIRQL, LIST_ENTRY, LONG, NTSTATUS, PKSPIN_LOCK,
+        PUNICODE_STRING, PVOID, UCHAR, ULONG, ULONG_PTR, UNICODE_STRING, USHORT,
     },
     ke::{KDPC, KEVENT, KPROCESSOR_MODE, PKEVENT, PKINTERRUPT, PKSERVICE_ROUTINE},
 };
@@ -382,3 +382,9 @@ pub struct IO_REMOVE_LOCK_COMMON_BLOCK {
     pub IoCount: LONG,
     pub RemoveEvent: KEVENT,
 }
+
+// The registry.
+
+pub const PLUGPLAY_REGKEY_DEVICE: ULONG = 1;
+pub const KEY_SET_VALUE: ACCESS_MASK = 0x0002;
+pub const REG_DWORD: ULONG = 4;

@@ -1,8 +1,8 @@
-//! Kernel objects: DPCs, events, timers.
+//! Kernel objects: DPCs, events, timers, threads.
 #![forbid(unsafe_code)]
 
 use crate::basic::{
-    BOOLEAN, KAFFINITY, LIST_ENTRY, LONG, PVOID, SINGLE_LIST_ENTRY, UCHAR, ULONG, ULONGLONG, USHORT,
+    BOOLEAN, HANDLE, KAFFINITY, LIST_ENTRY, LONG, PVOID, SINGLE_LIST_ENTRY, UCHAR, ULONG, ULONGLONG, USHORT,
 };
 
 pub type KPROCESSOR_MODE = i8;
@@ -133,6 +133,15 @@ pub struct KTIMER {
     pub Period: ULONG,
 }
 pub type PKTIMER = *mut KTIMER;
+
+pub type PKSTART_ROUTINE = Option<unsafe extern "C" fn(StartContext: PVOID)>;
+
+#[repr(C)]
+pub struct CLIENT_ID {
+    pub UniqueProcess: HANDLE,
+    pub UniqueThread: HANDLE,
+}
+pub type PCLIENT_ID = *mut CLIENT_ID;
 
 /// An interrupt object: what [`IoConnectInterruptEx`](crate::ntddk::IoConnectInterruptEx) gives.
 #[repr(C)]

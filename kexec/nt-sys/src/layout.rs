@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    basic::{LARGE_INTEGER, LIST_ENTRY, PROCESSOR_NUMBER, SINGLE_LIST_ENTRY, UNICODE_STRING},
+    basic::{
+        LARGE_INTEGER, LIST_ENTRY, OBJECT_ATTRIBUTES, PROCESSOR_NUMBER, SINGLE_LIST_ENTRY, UNICODE_STRING,
+    },
     io::{
         DEVICE_OBJECT, DRIVER_EXTENSION, DRIVER_OBJECT, IO_CONNECT_INTERRUPT_PARAMETERS,
         IO_DISCONNECT_INTERRUPT_PARAMETERS, IO_REMOVE_LOCK, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
     },
-    ke::{DISPATCHER_HEADER, KDPC, KEVENT, KTIMER},
+    ke::{CLIENT_ID, DISPATCHER_HEADER, KDPC, KEVENT, KTIMER},
 };
 
 /// A structure, as the table has it.
@@ -70,6 +72,15 @@ layouts! {
     LIST_ENTRY = 0x10, 8 { Flink = 0x00, Blink = 0x08, }
     SINGLE_LIST_ENTRY = 0x08, 8 { Next = 0x00, }
     PROCESSOR_NUMBER = 0x04, 2 { Group = 0x00, Number = 0x02, Reserved = 0x03, }
+    OBJECT_ATTRIBUTES = 0x30, 8 {
+        Length = 0x00,
+        RootDirectory = 0x08,
+        ObjectName = 0x10,
+        Attributes = 0x18,
+        SecurityDescriptor = 0x20,
+        SecurityQualityOfService = 0x28,
+    }
+    CLIENT_ID = 0x10, 8 { UniqueProcess = 0x00, UniqueThread = 0x08, }
     KDPC = 0x40, 8 {
         __bindgen_anon_1.TargetInfoAsUlong = 0x00,
         __bindgen_anon_1.__bindgen_anon_1.Importance = 0x01,

@@ -3,9 +3,9 @@
 //! Only what is used is here. Functions, types and fields have the names that `wdk-sys` gives them, those of
 //! its anonymous unions included; what no driver touches in a structure is an opaque field of the right size.
 //!
-//! - [`basic`]: integers, strings, lists, statuses;
-//! - [`ke`]: DPCs, events, timers;
-//! - [`io`]: drivers, devices, IRPs, interrupts, remove locks;
+//! - [`basic`]: integers, strings, lists, handles, statuses;
+//! - [`ke`]: DPCs, events, timers, threads;
+//! - [`io`]: drivers, devices, IRPs, interrupts, remove locks, the registry;
 //! - [`ntddk`]: the functions that `ntoskrnl.exe` and `hal.dll` export;
 //! - [`layout`]: size and offset of everything above, asserted when this crate is compiled.
 //!

@@ -3,16 +3,17 @@
 
 use crate::{
     basic::{
-        BOOLEAN, CCHAR, KIRQL, KPRIORITY, LARGE_INTEGER, LONG, NTSTATUS, PCSTR, PKSPIN_LOCK, PLARGE_INTEGER,
-        PPROCESSOR_NUMBER, PUNICODE_STRING, PVOID, ULONG, ULONG_PTR, ULONGLONG, USHORT,
+        ACCESS_MASK, BOOLEAN, CCHAR, HANDLE, KIRQL, KPRIORITY, LARGE_INTEGER, LONG, NTSTATUS, PCSTR, PHANDLE,
+        PKSPIN_LOCK, PLARGE_INTEGER, POBJECT_ATTRIBUTES, PPROCESSOR_NUMBER, PUNICODE_STRING, PVOID, ULONG,
+        ULONG_PTR, ULONGLONG, USHORT,
     },
     io::{
         PDEVICE_OBJECT, PDRIVER_OBJECT, PIO_CONNECT_INTERRUPT_PARAMETERS,
         PIO_DISCONNECT_INTERRUPT_PARAMETERS, PIO_REMOVE_LOCK, PIRP, POOL_TYPE,
     },
     ke::{
-        EVENT_TYPE, KDPC_IMPORTANCE, KPROCESSOR_MODE, KWAIT_REASON, PKDEFERRED_ROUTINE, PKDPC, PKTIMER,
-        PRKDPC, PRKEVENT, TIMER_TYPE,
+        EVENT_TYPE, KDPC_IMPORTANCE, KPROCESSOR_MODE, KWAIT_REASON, PCLIENT_ID, PKDEFERRED_ROUTINE, PKDPC,
+        PKSTART_ROUTINE, PKTIMER, PRKDPC, PRKEVENT, TIMER_TYPE,
     },
 };
 
@@ -85,6 +86,36 @@ unsafe extern "C" {
     pub fn KeQueryPerformanceCounter(PerformanceFrequency: PLARGE_INTEGER) -> LARGE_INTEGER;
     pub fn KeStallExecutionProcessor(MicroSeconds: ULONG);
     pub fn KeQueryUnbiasedInterruptTime() -> ULONGLONG;
+
+    // Threads and handles.
+    pub fn IoCreateSystemThread(
+        IoObject: PVOID,
+        ThreadHandle: PHANDLE,
+        DesiredAccess: ULONG,
+        ObjectAttributes: POBJECT_ATTRIBUTES,
+        ProcessHandle: HANDLE,
+        ClientId: PCLIENT_ID,
+        StartRoutine: PKSTART_ROUTINE,
+        StartContext: PVOID,
+    ) -> NTSTATUS;
+    pub fn PsGetCurrentThreadId() -> HANDLE;
+    pub fn ZwClose(Handle: HANDLE) -> NTSTATUS;
+
+    // The registry.
+    pub fn IoOpenDeviceRegistryKey(
+        DeviceObject: PDEVICE_OBJECT,
+        DevInstKeyType: ULONG,
+        DesiredAccess: ACCESS_MASK,
+        DeviceRegKey: PHANDLE,
+    ) -> NTSTATUS;
+    pub fn ZwSetValueKey(
+        KeyHandle: HANDLE,
+        ValueName: PUNICODE_STRING,
+        TitleIndex: ULONG,
+        Type: ULONG,
+        Data: PVOID,
+        DataSize: ULONG,
+    ) -> NTSTATUS;
 
     // Devices.
     pub fn IoCreateDevice(

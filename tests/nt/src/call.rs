@@ -83,6 +83,8 @@ pub(crate) enum Then {
     Keep,
     /// Is done with the DPC.
     Dpc,
+    /// Is done with the system thread, which has kept this driver loaded.
+    Exit { driver: u64 },
     /// Is done with the interrupt, if it was claimed.
     Isr { lock: u64 },
     /// Looks at what a dispatch routine returned, and gives it to who sent the IRP.
@@ -288,7 +290,7 @@ impl Kernel {
         // What is above a result in its register is not defined.
         let value = value
             & match frame.then {
-                Then::Dpc => 0,
+                Then::Dpc | Then::Exit { .. } => 0,
                 Then::Isr { .. } => 0xFF,
                 Then::Keep | Then::Dispatch { .. } | Then::Completion { .. } => 0xFFFF_FFFF,
             };
@@ -310,7 +312,7 @@ impl Kernel {
                 self.results.insert(id, value);
                 Ok(Answer::Return(value))
             }
-            Then::Dpc => Ok(Answer::Return(value)),
+            Then::Dpc | Then::Exit { .. } => Ok(Answer::Return(value)),
             Then::Isr { lock } => self.isr_returned(lock, value).map_err(|finding| finding.at(frame.routine)),
             Then::Dispatch { irp, visit } => self.dispatched(irp, visit, value, frame.routine),
             Then::Completion { irp, answer } => self.go_on_completing(irp, value, answer, id),
@@ -329,6 +331,7 @@ impl Kernel {
             Wait::Stall { .. }
             | Wait::Hypercall { .. }
             | Wait::Delay { .. }
+            | Wait::Registry { .. }
             | Wait::Flush { .. }
             | Wait::Isr { .. }
             | Wait::Irp { .. }

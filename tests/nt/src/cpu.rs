@@ -97,6 +97,8 @@ pub(crate) enum Wait {
     Handover { to: Id, until_step: u64, answer: u64 },
     /// Until this time.
     Delay { until: u64 },
+    /// Until the registry has answered.
+    Registry { until: u64 },
     /// Until the object is signaled.
     Object { object: u64, timeout: Option<u64> },
     /// Until no DPC that was queued before this one is queued or running.
@@ -112,7 +114,10 @@ pub(crate) enum Wait {
 impl Wait {
     /// Whether it needs nobody and no timer to end.
     pub(crate) fn ends_by_itself(self) -> bool {
-        matches!(self, Self::Stall { .. } | Self::Hypercall { .. } | Self::Handover { .. })
+        matches!(
+            self,
+            Self::Stall { .. } | Self::Hypercall { .. } | Self::Handover { .. } | Self::Registry { .. }
+        )
     }
 
     /// Whether the context spins: it keeps its CPU busy.
@@ -133,6 +138,9 @@ impl fmt::Display for Wait {
                 write!(f, "is in the hypervisor until {}.{} us", until / 10, until % 10)
             }
             Self::Delay { until } => write!(f, "sleeps until {}.{} us", until / 10, until % 10),
+            Self::Registry { until } => {
+                write!(f, "waits for the registry until {}.{} us", until / 10, until % 10)
+            }
             Self::Handover { to, .. } => write!(f, "has handed over to thread {}", to.0),
             Self::Object { object, timeout: None } => write!(f, "waits for the object at {object:#x}"),
             Self::Object { object, timeout: Some(_) } => {

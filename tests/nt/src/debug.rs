@@ -36,7 +36,8 @@ impl Kernel {
             if !modifiers.chars().all(|letter| "-+#. *0123456789lhzI".contains(letter)) {
                 return Err(Verdict::FormatString.because(format!("%{modifiers}{conversion} in {format:?}")));
             }
-            let limit = modifiers.contains(".*").then(&mut *next);
+            // An `int`: what is above it in its argument is not defined.
+            let limit = modifiers.contains(".*").then(|| next() & 0xFFFF_FFFF);
             text.push_str(&self.convert(modifiers, conversion, limit, next)?);
             rest = &after[end + 1..];
         }

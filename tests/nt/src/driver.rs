@@ -150,8 +150,19 @@ impl Kernel {
         self.call("Unload", PASSIVE_LEVEL, unload, [driver, 0]).map(|_| ())
     }
 
-    /// The image goes, after the DPCs that are queued: `KeCancelTimer` says that the system flushes them.
+    /// An error if this is no driver object.
+    pub(crate) fn check_driver(&self, object: u64) -> Result<(), Finding> {
+        self.memory.check(object, size_of::<DRIVER_OBJECT>())?;
+        match self.memory.read::<u16>(object)? {
+            DRIVER => Ok(()),
+            other => Err(Verdict::NotModelled.because(format!("the object at {object:#x}, of type {other}"))),
+        }
+    }
+
+    /// The image goes, after its threads, and after the DPCs that are queued: `KeCancelTimer` says that the system
+    /// flushes them.
     pub(crate) fn forget_driver(&mut self, name: &str, driver: u64) -> Result<(), Failure> {
+        self.let_threads_exit(driver)?;
         let before = self.number();
         self.run_until(&"the DPCs that were queued at unload", &|kernel| kernel.is_flushed(before))?;
         let index = self
@@ -161,7 +172,10 @@ impl Kernel {
             .position(|image| image.name().strip_suffix(".sys") == Some(name))
             .expect("it was loaded");
         let range = self.memory.images[index].range();
-        let checked = self.check_unused(&range, driver).and_then(|()| self.check_leaks(&range));
+        let checked = self
+            .check_unused(&range, driver)
+            .and_then(|()| self.check_leaks(&range))
+            .and_then(|()| self.check_handles(&range));
         checked.map_err(|finding| self.fail(finding, None))?;
         self.memory.images.remove(index);
         Ok(())

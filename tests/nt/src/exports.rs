@@ -95,6 +95,13 @@ static EXPORTS: &[Export] = &[
     row("KeQueryPerformanceCounter",       HAL, 1, ANY,            "KeQueryPerformanceCounter",       ALWAYS,        Kernel::ke_query_performance_counter),
     row("KeStallExecutionProcessor",       HAL, 1, ANY,            "KeStallExecutionProcessor",       ALWAYS,        Kernel::ke_stall_execution_processor),
     row("KeQueryUnbiasedInterruptTime",    NT,  0, ANY,            "KeQueryUnbiasedInterruptTime",    NOT_IN_A_DUMP, Kernel::ke_query_unbiased_interrupt_time),
+    // Threads and handles.
+    row("IoCreateSystemThread",            NT,  8, PASSIVE,        "IoCreateSystemThread",            NOT_IN_A_DUMP, Kernel::io_create_system_thread),
+    row("PsGetCurrentThreadId",            NT,  0, ANY,            "PsGetCurrentThreadId",            NOT_IN_A_DUMP, Kernel::ps_get_current_thread_id),
+    row("ZwClose",                         NT,  1, PASSIVE,        "ZwClose",                         NOT_IN_A_DUMP, Kernel::zw_close),
+    // The registry.
+    row("IoOpenDeviceRegistryKey",         NT,  4, PASSIVE,        "IoOpenDeviceRegistryKey",         NOT_IN_A_DUMP, Kernel::io_open_device_registry_key),
+    row("ZwSetValueKey",                   NT,  6, PASSIVE,        "ZwSetValueKey",                   NOT_IN_A_DUMP, Kernel::zw_set_value_key),
     // Devices.
     row("IoCreateDevice",                  NT,  7, UP_TO_APC,      "IoCreateDevice",                  NOT_IN_A_DUMP, Kernel::io_create_device),
     row("IoDeleteDevice",                  NT,  1, UP_TO_APC,      "IoDeleteDevice",                  NOT_IN_A_DUMP, Kernel::io_delete_device),

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, mem::offset_of};
 
 use nt_sys::{
     CONNECT_FULLY_SPECIFIED, CONNECT_LINE_BASED, IO_CONNECT_INTERRUPT_PARAMETERS,
-    IO_DISCONNECT_INTERRUPT_PARAMETERS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    IO_DISCONNECT_INTERRUPT_PARAMETERS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS,
 };
 
 use crate::{
@@ -91,6 +92,9 @@ impl Kernel {
         let lowest: u8 = self.memory.read(at + SYNCHRONIZE_IRQL)?;
         if version == CONNECT_FULLY_SPECIFIED && !self.is_assigned(at, resource, lowest)? {
             return Ok(Answer::Return(status(STATUS_INVALID_PARAMETER)));
+        }
+        if self.allocation_fails() {
+            return Ok(Answer::Return(status(STATUS_INSUFFICIENT_RESOURCES)));
         }
         let object = self.memory.allocate_kernel(OBJECT_SIZE);
         let connected = Connected {

@@ -23,8 +23,10 @@ use crate::{
     nt::Options,
     perfetto,
     pnp::Nodes,
+    registry::Registry,
     remove_lock::RemoveLocks,
     schedule::{Dice, Scheduler},
+    thread::Handles,
     timer::Timers,
     trace::{Trace, What},
     verdict::{Failure, Finding, Verdict},
@@ -68,6 +70,8 @@ pub(crate) struct Kernel {
     pub(crate) irps: Irps,
     pub(crate) devices: Devices,
     pub(crate) nodes: Nodes,
+    pub(crate) handles: Handles,
+    pub(crate) registry: Registry,
     pub(crate) xen: Xen,
     /// What drivers have said.
     pub(crate) said: Vec<String>,
@@ -154,6 +158,8 @@ impl Kernel {
             irps: Irps::default(),
             devices: Devices::default(),
             nodes: Nodes::default(),
+            handles: Handles::default(),
+            registry: Registry::default(),
             xen: Xen::new(options.xen, options.seed),
             said: Vec::new(),
             stepping: None,
@@ -371,9 +377,10 @@ impl Kernel {
             State::Ready => true,
             State::Blocked(wait) => match wait {
                 Wait::Spin { lock, .. } => !self.locks.is_held(lock),
-                Wait::Stall { until } | Wait::Hypercall { until } | Wait::Delay { until } => {
-                    self.now >= until
-                }
+                Wait::Stall { until }
+                | Wait::Hypercall { until }
+                | Wait::Delay { until }
+                | Wait::Registry { until } => self.now >= until,
                 Wait::Handover { to, until_step, .. } => {
                     let arrived = |to: &Context| matches!(to.state, State::Blocked(_));
                     self.steps >= until_step || self.contexts.get(&to).is_none_or(arrived)
@@ -409,9 +416,12 @@ impl Kernel {
     /// When something happens by itself.
     fn next_event(&self) -> Option<u64> {
         let wake = |context: &Context| match context.state {
-            State::Blocked(Wait::Stall { until } | Wait::Hypercall { until } | Wait::Delay { until }) => {
-                Some(until)
-            }
+            State::Blocked(
+                Wait::Stall { until }
+                | Wait::Hypercall { until }
+                | Wait::Delay { until }
+                | Wait::Registry { until },
+            ) => Some(until),
             State::Blocked(Wait::Object { timeout, .. }) => timeout,
             _ => None,
         };
@@ -439,21 +449,28 @@ impl Kernel {
         what: &dyn fmt::Display,
         is_done: &dyn Fn(&Self) -> bool,
     ) -> Result<(), Failure> {
+        self.try_until(is_done)?.map_err(|why| {
+            let finding = Verdict::Hang.because(format!("waiting for {what}: {why}; {}", self.who_waits()));
+            self.fail(finding, None)
+        })
+    }
+
+    /// The same; if it does not come to that, why not.
+    pub(crate) fn try_until(
+        &mut self,
+        is_done: &dyn Fn(&Self) -> bool,
+    ) -> Result<Result<(), String>, Failure> {
         let (steps, time) = (self.steps + PATIENCE_STEPS, self.now + PATIENCE_TIME);
         while !is_done(self) {
-            let why = if !self.step()? {
-                "nothing can run any more".to_owned()
+            if !self.step()? {
+                return Ok(Err("nothing can run any more".to_owned()));
             } else if self.steps > steps {
-                format!("it has taken {PATIENCE_STEPS} steps")
+                return Ok(Err(format!("it has taken {PATIENCE_STEPS} steps")));
             } else if self.now > time {
-                format!("{} s have passed", PATIENCE_TIME / 10_000_000)
-            } else {
-                continue;
-            };
-            let finding = Verdict::Hang.because(format!("waiting for {what}: {why}; {}", self.who_waits()));
-            return Err(self.fail(finding, None));
+                return Ok(Err(format!("{} s have passed", PATIENCE_TIME / 10_000_000)));
+            }
         }
-        self.alive()
+        self.alive().map(Ok)
     }
 
     /// Steps until nothing can run and nothing but timers is due.

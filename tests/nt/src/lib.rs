@@ -28,8 +28,8 @@
 //! - [`machine`]: images, activations, traps: it knows x86-64, and nothing of NT;
 //! - [`nt`], [`dump`]: what a scenario does; [`verdict`], `trace`, `report`: what it learns;
 //! - `kernel`, `cpu`, `schedule`, `call`: the step by which a run goes on; `exports`: what drivers can call;
-//! - `memory`, `pool`, `lock`, `dpc`, `event`, `timer`, `interrupt`, `debug`: the kernel's objects;
-//! - `driver`, `device`, `irp`, `pnp`, `remove_lock`: drivers and I/O;
+//! - `memory`, `pool`, `lock`, `dpc`, `event`, `timer`, `thread`, `interrupt`, `debug`: the kernel's objects;
+//! - `driver`, `device`, `irp`, `pnp`, `remove_lock`, `registry`: drivers and I/O;
 //! - [`xen`]: the hypervisor; `images`: where the `.sys` files are; `watchdog`: driver code that never stops.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![deny(unsafe_code)]
@@ -54,9 +54,11 @@ pub mod nt;
 mod perfetto;
 mod pnp;
 mod pool;
+mod registry;
 mod remove_lock;
 mod report;
 mod schedule;
+mod thread;
 mod timer;
 mod trace;
 pub mod verdict;

@@ -179,6 +179,8 @@ impl Memory {
     }
 
     pub(crate) fn read_bytes(&self, address: u64, length: usize) -> Result<Vec<u8>, Finding> {
+        // Before there is room for it: the length is the driver's.
+        self.check(address, length)?;
         let mut bytes = vec![0; length];
         self.read_into(address, &mut bytes)?;
         Ok(bytes)

@@ -380,6 +380,12 @@ impl Device {
         self.ask(IRP_MJ_SYSTEM_CONTROL, minor)
     }
 
+    /// A value of the device's key in the registry, `Device Parameters`: its type (`REG_DWORD`), and its data.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<(u32, Vec<u8>)> {
+        self.kernel.borrow().value(self.node, name)
+    }
+
     /// `IRP_MN_QUERY_REMOVE_DEVICE`, and then `IRP_MN_CANCEL_REMOVE_DEVICE`.
     ///
     /// # Errors

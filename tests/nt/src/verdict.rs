@@ -53,6 +53,11 @@ verdicts! {
     ReadOnlyWrite: "a section of the image that is not writable was written to",
     NotInitialized: "a kernel object was used before it was initialized",
     Reinitialized: "a kernel object was initialized while it was in use",
+    // Threads and handles.
+    ThreadLeft: "a system thread of the driver's did not exit",
+    UserHandle: "a handle was asked for that user mode could use",
+    BadHandle: "what was used is not an open handle of that kind",
+    HandleLeft: "a handle was never closed",
     // IRPs.
     IrpTouched: "an IRP or its buffer was touched after its completion",
     IrpCompletedTwice: "an IRP was completed that was complete already",

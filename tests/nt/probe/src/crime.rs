@@ -21,7 +21,10 @@ use nt_sys::{
     },
 };
 
-use crate::device::{Extension, REMOVE_LOCK_SIZE};
+use crate::{
+    device::{Extension, REMOVE_LOCK_SIZE},
+    thread,
+};
 
 /// The tag of all that the driver allocates.
 pub const TAG: ULONG = u32::from_le_bytes(*b"Prob");
@@ -133,6 +136,11 @@ crimes! {
     TimerAgain = "timer-again",
     RemoveLockAgain = "remove-lock-again",
     RemoveLockFree = "remove-lock-free",
+    // Threads and handles.
+    ThreadLeft = "thread-left",
+    UserHandle = "user-handle",
+    ClosesTwice = "closes-twice",
+    HandleLeft = "handle-left",
     // The machine.
     Panics = "panics",
     WrongHypercall = "wrong-hypercall",
@@ -228,6 +236,9 @@ pub(crate) unsafe fn commit(extension: *mut Extension) {
             | Crime::TimerAgain
             | Crime::RemoveLockAgain
             | Crime::RemoveLockFree => objects(extension),
+            Crime::ThreadLeft | Crime::UserHandle | Crime::ClosesTwice | Crime::HandleLeft => {
+                thread::commit(extension);
+            }
             Crime::Panics
             | Crime::WrongHypercall
             | Crime::Disables

@@ -4,6 +4,7 @@
 //! - `device`: `AddDevice`, and the device's life by Plug and Play;
 //! - [`request`]: requests, the interrupt, DPCs, the timer;
 //! - `tour`: the kernel's answers, as a driver sees them;
+//! - `thread`: system threads, handles, the registry;
 //! - [`crime`]: the names of all crimes, and those that are committed on the spot.
 //!
 //! A driver for people is written on `kexec-nt` and looks nothing like this.
@@ -19,6 +20,7 @@ pub mod crime;
 mod device;
 mod entry;
 pub mod request;
+mod thread;
 mod tour;
 
 /// A panic is a bugcheck.

@@ -109,7 +109,7 @@ pub(crate) unsafe extern "C" fn control(device: PDEVICE_OBJECT, irp: PIRP) -> NT
             }
             IOCTL_TOUR => {
                 let buffer: *mut u32 = (*irp).AssociatedIrp.SystemBuffer.cast();
-                buffer.write(tour::take());
+                buffer.write(tour::take(extension));
                 complete(irp, STATUS_SUCCESS, 4)
             }
             // The DPC releases the remove lock.

@@ -23,7 +23,7 @@ use nt_sys::{
     },
 };
 
-use crate::crime;
+use crate::{crime, device::Extension, thread};
 
 /// A millisecond, in units of 100 ns.
 const MILLISECOND: i64 = 10_000;
@@ -34,13 +34,13 @@ const PAGED_POOL: i32 = 1;
 const ALL_PROCESSOR_GROUPS: u16 = 0xFFFF;
 
 /// Counts facts and remembers the first that does not hold.
-struct Facts {
+pub(crate) struct Facts {
     seen: u32,
     wrong: u32,
 }
 
 impl Facts {
-    fn holds(&mut self, fact: bool) {
+    pub(crate) fn holds(&mut self, fact: bool) {
         self.seen += 1;
         if !fact && self.wrong == 0 {
             self.wrong = self.seen;
@@ -49,7 +49,7 @@ impl Facts {
 }
 
 /// Looks at everything; 0, or the number of the first answer that was wrong.
-pub(crate) unsafe fn take() -> u32 {
+pub(crate) unsafe fn take(extension: *mut Extension) -> u32 {
     let mut facts = Facts { seen: 0, wrong: 0 };
     unsafe {
         levels(&mut facts);
@@ -63,6 +63,10 @@ pub(crate) unsafe fn take() -> u32 {
         clocks(&mut facts);
         facts.seen = 500;
         ports(&mut facts);
+        facts.seen = 600;
+        thread::threads(&mut facts, extension);
+        facts.seen = 700;
+        thread::registry(&mut facts, extension);
         let paged = ExAllocatePoolWithTag(PAGED_POOL, 16, crime::TAG);
         ExFreePoolWithTag(paged, crime::TAG);
         let odd: [i8; 3] = [b'a'.cast_signed(), b'b'.cast_signed(), b'c'.cast_signed()];

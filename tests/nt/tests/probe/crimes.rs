@@ -112,6 +112,11 @@ const CRIMES: &[Row] = &[
     always("timer-again", Verdict::Reinitialized),
     always("remove-lock-again", Verdict::Reinitialized),
     always("remove-lock-free", Verdict::RemoveLock),
+    // Threads and handles.
+    always("thread-left", Verdict::ThreadLeft),
+    always("user-handle", Verdict::UserHandle),
+    always("closes-twice", Verdict::BadHandle),
+    always("handle-left", Verdict::HandleLeft),
     // The machine.
     always("panics", Verdict::Bugcheck),
     always("wrong-hypercall", Verdict::Exception),

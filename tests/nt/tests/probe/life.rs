@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nt_probe::request::{IOCTL_CRIME, IOCTL_ECHO, IOCTL_TOUR, IOCTL_WAIT};
 use nt_sim::{Device, Failure, Nt, Options, Request};
-use nt_sys::{NTSTATUS, STATUS_DELETE_PENDING, STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
+use nt_sys::{NTSTATUS, REG_DWORD, STATUS_DELETE_PENDING, STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
 
 /// Power, WMI and Plug and Play IRPs that the driver passes on: `IRP_MN_SET_POWER`, `IRP_MN_QUERY_ALL_DATA`,
 /// `IRP_MN_QUERY_CAPABILITIES`, and one that nobody knows.
@@ -41,6 +41,7 @@ pub(crate) fn live(options: &Options, crime: &str) -> Result<Memory, Failure> {
     nt.xen().upcall();
     let tour = device.control(IOCTL_TOUR, &[], 4)?.wait()?;
     assert_eq!(tour.output, [0; 4], "the number of a fact in the probe's `tour.rs`; {options}");
+    assert_eq!(device.value("Tour"), Some((REG_DWORD, vec![7, 0, 0, 0])), "{options}");
     let echo = device.control(IOCTL_ECHO, b"hello", 5)?.wait()?;
     assert_eq!((echo.status, echo.output.as_slice()), (STATUS_SUCCESS, b"hello".as_slice()), "{options}");
 
