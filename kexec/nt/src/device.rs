@@ -40,6 +40,7 @@ use nt_sys::{
 use crate::{
     irp::{Below, Dispatched, Irp},
     irql::Cpu,
+    registry::DeviceKey,
     remove_lock::{Held, RemoveLock},
     request::Request,
     status::{self, Status},
@@ -72,9 +73,46 @@ pub trait Function: 'static {
 #[derive(Debug)]
 pub struct Device {
     pdo: PDEVICE_OBJECT,
+    driver: Driver,
+}
+
+/// The driver whose code this is.
+#[derive(Clone, Copy, Debug)]
+pub struct Driver(PDRIVER_OBJECT);
+
+impl Driver {
+    /// # Safety
+    ///
+    /// The driver object is the one with which NT called the `DriverEntry` of this image.
+    #[must_use]
+    pub unsafe fn assume(object: NonNull<DRIVER_OBJECT>) -> Self {
+        Self(object.as_ptr())
+    }
+
+    /// Its driver object, which is there for as long as its code can run.
+    pub(crate) fn object(self) -> PDRIVER_OBJECT {
+        self.0
+    }
 }
 
 impl Device {
+    /// Its driver.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Its key in the registry.
+    ///
+    /// # Safety
+    ///
+    /// The key is not used any more when [`Function::stop`] has returned, or [`Function::start`] with an error.
+    #[must_use]
+    pub unsafe fn key(&self) -> DeviceKey {
+        // SAFETY: the caller's promise: until then, ours is attached to it.
+        unsafe { DeviceKey::new(self.pdo) }
+    }
+
     /// The bus driver's device, at the bottom of the stack.
     pub(crate) fn pdo(&self) -> PDEVICE_OBJECT {
         self.pdo
@@ -233,7 +271,9 @@ impl<F: Function> Extension<F> {
         if self.state.load(Acquire) != STOPPED {
             return Err(Status::failure(STATUS_INVALID_DEVICE_STATE));
         }
-        let running = F::start(&Device { pdo: self.pdo }, passive)?;
+        // SAFETY: NT keeps the device until we delete it.
+        let driver = Driver(unsafe { (*self.device).DriverObject });
+        let running = F::start(&Device { pdo: self.pdo, driver }, passive)?;
         // SAFETY: in this state, nobody reads it; PnP requests come one at a time.
         unsafe { self.place().write(running) };
         self.state.store(RUNNING, Release);

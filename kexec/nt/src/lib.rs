@@ -39,12 +39,14 @@
 //!
 //! - [`irql`]: the calling CPU, raised and restored;
 //! - [`dpc`]: the executor's doorbell is a KDPC;
+//! - [`worker`]: the doorbell of one that runs at `PASSIVE_LEVEL` is an event, for which a thread waits;
 //! - [`timer`]: a KTIMER whose DPC wakes a task;
 //! - [`wait`]: a thread at `PASSIVE_LEVEL` waits for a task, or for an executor to close;
 //! - [`memory`]: what a device allocates once, and keeps until its executor has been run down;
 //! - [`device`]: the device's stack, its PnP life, its remove lock;
 //! - [`request`]: a control request, answered once; under it `irp`, which is owned;
 //! - [`interrupt`]: a line, and who serves it;
+//! - [`registry`]: what a driver tells an operator;
 //! - [`crash`]: the world in which only one CPU runs, and nothing interrupts it;
 //! - [`report`]: debug output, and the end; `image`: which build this is, for the task table;
 //! - [`status`], the `NTSTATUS` of an error.
@@ -68,18 +70,22 @@ mod clock;
 pub mod crash;
 pub mod device;
 pub mod dpc;
+mod event;
 mod image;
 pub mod interrupt;
 mod irp;
 pub mod irql;
 pub mod memory;
+pub mod registry;
 mod remove_lock;
 pub mod report;
 pub mod request;
 pub mod status;
 pub mod timer;
 pub mod wait;
+pub mod worker;
 
 pub use dpc::Dpc;
 pub use irp::Dispatched;
 pub use status::Status;
+pub use worker::Worker;

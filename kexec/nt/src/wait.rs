@@ -2,11 +2,9 @@
 #![expect(unsafe_code, reason = "a waker of our own, counted, with an event that NT waits for")]
 
 use core::{
-    cell::UnsafeCell,
     future::Future,
-    mem::MaybeUninit,
     pin::pin,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     sync::atomic::{
         AtomicUsize,
         Ordering::{AcqRel, Relaxed},
@@ -15,13 +13,13 @@ use core::{
 };
 
 use kexec::{Close, JoinHandle, irql::Passive};
-use nt_sys::{_EVENT_TYPE, _KWAIT_REASON, _MODE, _POOL_TYPE::NonPagedPoolNx, KEVENT, LARGE_INTEGER, ntddk};
+use nt_sys::{_EVENT_TYPE, _MODE, _POOL_TYPE::NonPagedPoolNx, LARGE_INTEGER, ntddk};
 
-use crate::dpc::Dpc;
+use crate::{dpc::Dpc, event::Event, worker::Worker};
 
 const TAG: u32 = u32::from_le_bytes(*b"Kexw");
 
-/// What a thread may wait for: futures whose waker a run wakes, at `DISPATCH_LEVEL`, where an event may be set.
+/// What a thread may wait for: futures whose waker a run wakes, at `DISPATCH_LEVEL` or below, where an event may be set.
 /// (A future that an interrupt wakes is awaited by a task.)
 pub trait WokenByRun: Future + sealed::Sealed {}
 
@@ -33,11 +31,13 @@ impl<T> sealed::Sealed for JoinHandle<T> {}
 impl<T> WokenByRun for JoinHandle<T> {}
 impl sealed::Sealed for Close<Dpc> {}
 impl WokenByRun for Close<Dpc> {}
+impl sealed::Sealed for Close<Worker> {}
+impl WokenByRun for Close<Worker> {}
 
 /// Blocks the calling thread until the future is ready.
 ///
 /// This allocates the event that it waits for; without memory for one it looks every ten milliseconds.
-pub fn block_on<F: WokenByRun>(_passive: &mut Passive, future: F) -> F::Output {
+pub fn block_on<F: WokenByRun>(passive: &mut Passive, future: F) -> F::Output {
     let mut future = pin!(future);
     let Some(parker) = Parker::new() else {
         loop {
@@ -53,7 +53,7 @@ pub fn block_on<F: WokenByRun>(_passive: &mut Passive, future: F) -> F::Output {
             return output;
         }
         // SAFETY: `waker` keeps the parker.
-        unsafe { parker.as_ref() }.park();
+        unsafe { parker.as_ref() }.event.wait(passive);
     }
 }
 
@@ -69,11 +69,8 @@ fn pause() {
 /// has long seen what it was about.
 struct Parker {
     wakers: AtomicUsize,
-    event: UnsafeCell<MaybeUninit<KEVENT>>,
+    event: Event,
 }
-
-// SAFETY: NT serializes what is done to an event.
-unsafe impl Sync for Parker {}
 
 impl Parker {
     /// With one waker, which is still to be [made](Self::waker).
@@ -81,13 +78,12 @@ impl Parker {
         // SAFETY: the caller has a token for `PASSIVE_LEVEL`.
         let room = unsafe { ntddk::ExAllocatePoolWithTag(NonPagedPoolNx, size_of::<Self>() as u64, TAG) };
         let parker = NonNull::new(room.cast::<Self>())?;
-        let event = UnsafeCell::new(MaybeUninit::uninit());
         // SAFETY: new memory, large enough and aligned as the pool aligns.
-        unsafe { parker.write(Self { wakers: AtomicUsize::new(1), event }) };
+        unsafe { parker.write(Self { wakers: AtomicUsize::new(1), event: Event::new() }) };
         // SAFETY: written just now.
-        let event = unsafe { parker.as_ref() }.event();
+        let event = unsafe { &parker.as_ref().event };
         // SAFETY: nobody has the event yet; it stays where it is.
-        unsafe { ntddk::KeInitializeEvent(event, _EVENT_TYPE::SynchronizationEvent, nt_sys::FALSE) };
+        unsafe { event.init(_EVENT_TYPE::SynchronizationEvent) };
         Some(parker)
     }
 
@@ -95,30 +91,6 @@ impl Parker {
         // SAFETY: the table keeps the contract of wakers: counted, and callable from any thread. No future of
         // `WokenByRun` is woken above `DISPATCH_LEVEL`.
         unsafe { Waker::new(parker.as_ptr().cast_const().cast(), &WAKER) }
-    }
-
-    fn event(&self) -> *mut KEVENT {
-        self.event.get().cast()
-    }
-
-    /// Waits for a wake, at `PASSIVE_LEVEL`.
-    fn park(&self) {
-        // SAFETY: the event was initialized; the only caller has a token for `PASSIVE_LEVEL`.
-        unsafe {
-            ntddk::KeWaitForSingleObject(
-                self.event().cast(),
-                _KWAIT_REASON::Executive,
-                // Not alertable, without end: it returns when the event is set, and only then.
-                _MODE::KernelMode,
-                nt_sys::FALSE,
-                ptr::null_mut(),
-            )
-        };
-    }
-
-    fn unpark(&self) {
-        // SAFETY: the event was initialized, and the caller is at `DISPATCH_LEVEL` at most.
-        unsafe { ntddk::KeSetEvent(self.event(), 0, nt_sys::FALSE) };
     }
 }
 
@@ -139,7 +111,7 @@ unsafe fn wake(parker: *const ()) {
 
 unsafe fn wake_by_ref(parker: *const ()) {
     // SAFETY: the waker keeps the parker.
-    unsafe { &*parker.cast::<Parker>() }.unpark();
+    unsafe { &*parker.cast::<Parker>() }.event.set();
 }
 
 unsafe fn release(parker: *const ()) {

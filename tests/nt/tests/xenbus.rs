@@ -4,6 +4,9 @@
 //! expects a test of this file to fail.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "xenbus/passive.rs"]
+mod passive;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use nt_sim::{
@@ -242,7 +245,7 @@ fn a_removal_waits_without_memory() {
     let xen = xen::Config { takes: Duration::from_millis(50), ..xen::Config::DEFAULT };
     let mut looked = 0;
     for options in runs(60).filter(|options| options.cpus > 1) {
-        looked += once(Options { xen, allocation_failures: 4, ..options }, |nt| {
+        looked += once(Options { xen, allocation_failures: 8, ..options }, |nt| {
             let driver = nt.load("xenbus")?;
             if let Ok(device) = driver.try_add_device()? {
                 if device.try_start()? == STATUS_SUCCESS {
@@ -339,6 +342,19 @@ fn doorbells_are_rung_at_dispatch_level() {
     for doorbell in doorbells {
         assert!(doorbell.irql >= 2, "{} rings at IRQL {}", doorbell.context, doorbell.irql);
     }
+}
+
+/// DPCs are flushed for each executor: the one that is silenced first must not rely on the other, nor the other on it.
+#[test]
+fn each_executor_is_silenced() {
+    each(runs(5), |nt| {
+        live(nt, |_| Ok(()))?;
+        let trace = nt.trace();
+        let flushes = trace.iter().filter_map(|line| Step::of(line));
+        let flushes = flushes.filter(|step| step.what == "KeFlushQueuedDpcs()").count();
+        assert_eq!(flushes, 2, "one for the DPC's, one for the worker's");
+        Ok(())
+    });
 }
 
 /// What makes no sense is refused with the status that says why, and harms nobody.
@@ -547,6 +563,9 @@ fn every_patched_place_is_named() {
 fn what_a_request_costs() {
     let costs = once(Options { cpus: 1, ..Options::new(3) }, |nt| {
         live(nt, |device| {
+            nt.settle()?;
+            // The first upcall is noted in the registry.
+            nt.xen().upcall();
             nt.settle()?;
             let before = nt.trace().len();
             let request = ask(device)?;

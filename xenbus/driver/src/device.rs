@@ -26,6 +26,7 @@ use xenbus::{Errno, Version, Xen, version};
 
 use crate::{
     IOCTL_XENBUS_VERSION,
+    record::Record,
     tasks::{BEAT, Events, Failure, REQUESTS, answer},
 };
 
@@ -43,6 +44,7 @@ pub struct Xenbus;
 #[derive(Debug)]
 pub struct Running {
     parts: Parts,
+    record: Record,
     interrupt: Interrupt,
     memory: DeviceMemory,
 }
@@ -63,7 +65,7 @@ impl Function for Xenbus {
     fn start(device: &Device, passive: &mut Passive) -> Result<Running, Status> {
         let mut memory = DeviceMemory::new();
         match bring_up(device, &mut memory, passive) {
-            Ok((parts, interrupt)) => Ok(Running { parts, interrupt, memory }),
+            Ok((parts, record, interrupt)) => Ok(Running { parts, record, interrupt, memory }),
             Err(status) => {
                 line(Weight::Error, format_args!("xenbus: did not start: {status}"));
                 // SAFETY: whatever was brought up has been closed again.
@@ -83,11 +85,13 @@ impl Function for Xenbus {
 
     fn quiesce(running: &Running, passive: &mut Passive) {
         running.parts.close(passive);
+        // After those who ask it for work.
+        running.record.close(passive);
     }
 
     fn stop(running: Running, passive: &mut Passive) {
         running.interrupt.disconnect(passive);
-        // SAFETY: `quiesce` has run the executor down and flushed the timer's DPC. With the interrupt, the last one
+        // SAFETY: `quiesce` has run the executors down and flushed the timer's DPC. With the interrupt, the last one
         // that could wake a task has gone.
         unsafe { running.memory.free() };
     }
@@ -98,7 +102,7 @@ fn bring_up(
     device: &Device,
     memory: &mut DeviceMemory,
     passive: &mut Passive,
-) -> Result<(Parts, Interrupt), Status> {
+) -> Result<(Parts, Record, Interrupt), Status> {
     let xen = Xen::detect().map_err(|missing| {
         line(Weight::Error, format_args!("xenbus: {missing}"));
         Status::failure(STATUS_NO_SUCH_DEVICE)
@@ -111,8 +115,8 @@ fn bring_up(
         events: memory.put(Events::new())?,
     };
     let timer = Timer::new(memory.room()?);
-    match parts.begin(device, timer, passive) {
-        Ok(interrupt) => Ok((parts, interrupt)),
+    match parts.begin(device, memory, timer, passive) {
+        Ok((record, interrupt)) => Ok((parts, record, interrupt)),
         Err(status) => {
             parts.close(passive);
             Err(status)
@@ -121,20 +125,49 @@ fn bring_up(
 }
 
 impl Parts {
-    /// Asks Xen for its version, starts the beat, connects the interrupt.
-    fn begin(self, device: &Device, timer: Timer, passive: &mut Passive) -> Result<Interrupt, Status> {
+    /// Asks Xen for its version, starts the record and the beat, connects the interrupt.
+    fn begin(
+        self,
+        device: &Device,
+        memory: &mut DeviceMemory,
+        timer: Timer,
+        passive: &mut Passive,
+    ) -> Result<(Record, Interrupt), Status> {
+        let version = self.greet(passive)?;
+        // SAFETY: only the record's tasks use it, and it is closed by `quiesce`, or below.
+        let key = unsafe { device.key() };
+        let record = Record::new(memory, device.driver(), key, passive)?;
+        let connected = record
+            .begin(self.executor, self.events, version)
+            .and_then(|()| self.connect(device, timer, passive));
+        match connected {
+            Ok(interrupt) => Ok((record, interrupt)),
+            Err(status) => {
+                record.close(passive);
+                Err(status)
+            }
+        }
+    }
+
+    /// Asks Xen for its version, and says it.
+    fn greet(self, passive: &mut Passive) -> Result<Version, Status> {
         let greeting = self.executor.spawn(self.control, greet, self.xen).map_err(no_slot)?;
         match block_on(passive, greeting) {
             Ok(Ok(version)) => {
                 let leaf = self.xen.leaf();
                 line(Weight::Info, format_args!("xenbus: Xen {version}, CPUID leaf {leaf:#x}"));
+                Ok(version)
             }
             Ok(Err(errno)) => {
                 line(Weight::Error, format_args!("xenbus: Xen does not tell its version: {errno}"));
-                return Err(Status::failure(STATUS_IO_DEVICE_ERROR));
+                Err(Status::failure(STATUS_IO_DEVICE_ERROR))
             }
-            Err(Cancelled) => return Err(Status::failure(STATUS_CANCELLED)),
+            Err(Cancelled) => Err(Status::failure(STATUS_CANCELLED)),
         }
+    }
+
+    /// Starts the beat, and connects the interrupt.
+    fn connect(self, device: &Device, timer: Timer, passive: &mut Passive) -> Result<Interrupt, Status> {
         self.executor.spawn(self.control, beat, (timer, self.events)).map_err(no_slot)?.detach();
         Interrupt::connect(device, passive, self.events)
     }
@@ -192,6 +225,6 @@ fn finish(request: Pended, outcome: Result<Result<Version, Failure>, Cancelled>)
     }
 }
 
-fn no_slot<T>(_refused: SpawnError<T>) -> Status {
+pub(crate) fn no_slot<T>(_refused: SpawnError<T>) -> Status {
     Status::failure(STATUS_INSUFFICIENT_RESOURCES)
 }

@@ -3,6 +3,7 @@
 //! - `entry`: `DriverEntry`, for a driver and for a crash dump;
 //! - [`device`]: start, requests, removal;
 //! - [`tasks`]: what the device's tasks do: the part without an operating system;
+//! - [`record`]: what an operator finds in the registry;
 //! - [`signal`]: what interrupts and timers tell tasks;
 //! - [`dump`]: the same question, asked by a crash dump.
 #![doc = include_str!("../README.md")]
@@ -26,6 +27,7 @@ extern crate std;
 pub mod device;
 pub mod dump;
 mod entry;
+pub mod record;
 pub mod signal;
 pub mod tasks;
 

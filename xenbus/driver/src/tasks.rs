@@ -20,8 +20,8 @@ pub const BEAT: Duration = Duration::from_millis(100);
 /// What requests wait for.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// Xen has called.
-    pub upcall: Signal<REQUESTS>,
+    /// Xen has called. The one place more is for who looks whether it does.
+    pub upcall: Signal<{ REQUESTS + 1 }>,
     /// Time has passed.
     pub beat: Signal<REQUESTS>,
 }

@@ -19,11 +19,13 @@ pub struct Joint {
 }
 
 const DPC: &str = "kexec/nt/src/dpc.rs";
+const WORKER: &str = "kexec/nt/src/worker.rs";
 const TIMER: &str = "kexec/nt/src/timer.rs";
 const DEVICE: &str = "kexec/nt/src/device.rs";
 const IRP: &str = "kexec/nt/src/irp.rs";
 const REQUEST: &str = "kexec/nt/src/request.rs";
 const XENBUS: &str = "xenbus/driver/src/device.rs";
+const RECORD: &str = "xenbus/driver/src/record.rs";
 
 /// Every joint.
 #[rustfmt::skip]
@@ -37,7 +39,59 @@ pub const JOINTS: &[Joint] = &[
         "let _ = (executor, &mut level);", "a_life"),
     joint("dpcs-not-flushed", DPC,
         "unsafe { ntddk::KeFlushQueuedDpcs() };",
-        "", "a_removal_ends_all_requests"),
+        "", "each_executor_is_silenced"),
+    // The doorbell of what is done at `PASSIVE_LEVEL` is an event, which a thread waits for.
+    joint("worker-not-rung", WORKER,
+        "self.doorbell.set();",
+        "let _ = &self.doorbell;", "passive::the_registry_says_what_was_found"),
+    joint("worker-event-set-above-dispatch", WORKER,
+        "if unsafe { ntddk::KeGetCurrentIrql() } <= DISPATCH_LEVEL {",
+        "let _ = DISPATCH_LEVEL; if true {", "passive::the_registry_says_what_was_found"),
+    joint("worker-relay-not-queued", WORKER,
+        "unsafe { ntddk::KeInsertQueueDpc(self.relay(), ptr::null_mut(), ptr::null_mut()) };",
+        "let _ = self.relay();", "passive::the_registry_says_what_was_found"),
+    joint("worker-relay-rings-nobody", WORKER,
+        "    worker.doorbell.set();",
+        "    let _ = worker;", "passive::the_registry_says_what_was_found"),
+    joint("worker-doorbell-not-reset", WORKER,
+        "worker.doorbell.init(_EVENT_TYPE::SynchronizationEvent)",
+        "worker.doorbell.init(_EVENT_TYPE::NotificationEvent)", "passive::the_registry_says_what_was_found"),
+    joint("worker-ring-during-a-run-lost", WORKER,
+        "if let Some(Run { end: End::Closed, .. }) = executor.try_run(&mut level) {",
+        "let run = executor.try_run(&mut level); unsafe { ntddk::KeClearEvent(ptr::from_ref(&worker.doorbell).cast_mut().cast()) };\n\
+         if let Some(Run { end: End::Closed, .. }) = run {",
+        "passive::its_doorbell_is_rung_at_dispatch_level_or_by_itself"),
+    joint("worker-outlives-its-executor", WORKER,
+        "if let Some(Run { end: End::Closed, .. }) = executor.try_run(&mut level) {",
+        "if let (false, Some(Run { end: End::Closed, .. })) = (true, executor.try_run(&mut level)) {",
+        "passive::a_removal_ends_work_at_passive_level"),
+    joint("worker-not-waited-for", WORKER,
+        "self.over.wait(passive);",
+        "let _ = passive;", "passive::a_removal_ends_work_at_passive_level"),
+    joint("worker-relay-not-flushed", WORKER,
+        "unsafe { ntddk::KeFlushQueuedDpcs() };",
+        "", "passive::the_first_upcall_comes_during_a_removal"),
+    joint("worker-touches-memory-after-the-last", WORKER,
+        "worker.over.set();",
+        "worker.over.set(); worker.thread.store(ptr::null_mut(), Relaxed);", "passive::a_removal_ends_work_at_passive_level"),
+    joint("worker-handle-left", WORKER,
+        "unsafe { ntddk::ZwClose(thread) };",
+        "", "a_life"),
+    joint("worker-handle-for-users", WORKER,
+        "Attributes: OBJ_KERNEL_HANDLE,",
+        "Attributes: OBJ_KERNEL_HANDLE & 0,", "a_life"),
+    joint("worker-not-closed", RECORD,
+        "if let Ok(close) = self.worker.close() {",
+        "if let (false, Ok(close)) = (true, self.worker.close()) {", "passive::a_removal_ends_work_at_passive_level"),
+    joint("worker-not-silenced", RECORD,
+        "block_on(passive, close).silence(passive);",
+        "let _ = block_on(passive, close);", "passive::a_removal_ends_work_at_passive_level"),
+    joint("worker-left-by-a-failed-start", XENBUS,
+        "                record.close(passive);\n",
+        "", "low_memory_is_survived"),
+    joint("key-handle-left", "kexec/nt/src/registry.rs",
+        "unsafe { ntddk::ZwClose(key) };",
+        "", "a_life"),
     // A wake from below `DISPATCH_LEVEL` raises around push and doorbell, and lowers again.
     joint("wake-not-raised", "kexec/nt/src/irql.rs",
         "if found < DISPATCH_LEVEL {",
@@ -67,7 +121,7 @@ pub const JOINTS: &[Joint] = &[
         "let _ = events;", "a_beat_answers_when_no_upcall_comes"),
     // A thread waits for a task.
     joint("waiter-not-woken", "kexec/nt/src/wait.rs",
-        "unsafe { &*parker.cast::<Parker>() }.unpark();",
+        "unsafe { &*parker.cast::<Parker>() }.event.set();",
         "", "a_removal_waits_for_a_slow_task"),
     joint("waiter-not-freed", "kexec/nt/src/wait.rs",
         "if before == 1 {",
@@ -135,7 +189,7 @@ pub const JOINTS: &[Joint] = &[
         "if let (false, Ok(close)) = (true, self.executor.close()) {", "a_removal_ends_all_requests"),
     joint("executor-not-silenced", XENBUS,
         "block_on(passive, close).silence(passive);",
-        "let _ = block_on(passive, close);", "a_removal_ends_all_requests"),
+        "let _ = block_on(passive, close);", "each_executor_is_silenced"),
     joint("memory-not-freed", "kexec/nt/src/memory.rs",
         "unsafe { ntddk::ExFreePoolWithTag(block.cast(), TAG) };",
         "", "a_life"),
