@@ -216,25 +216,24 @@ impl Scope {
     }
 
     /// Tells the task table of the scope, before its first member. The lock is the caller's.
-    #[cfg_attr(
-        not(feature = "table"),
-        expect(clippy::unused_self, unused_variables, reason = "there is no table")
-    )]
     fn show(&'static self, members: &Members) {
         #[cfg(feature = "table")]
         if members.is_empty() {
             self.head.open(self.name, members.outer.map(|outer| &outer.head));
         }
+        #[cfg(not(feature = "table"))]
+        let _ = (self, members);
     }
 
     /// Tells the task table that the scope closes, or is closed.
-    #[cfg_attr(not(feature = "table"), expect(clippy::unused_self, reason = "there is no table"))]
     fn show_state(&self) {
         #[cfg(feature = "table")]
         self.head.set_state(match self.state.load(Relaxed) {
             CLOSED => ScopeState::Ended,
             _ => ScopeState::Closing,
         });
+        #[cfg(not(feature = "table"))]
+        let _ = self;
     }
 
     /// A task leaves whose future is gone, and nothing of it is left to do.

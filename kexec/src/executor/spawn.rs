@@ -332,7 +332,7 @@ impl<P: Platform> Spawner<P> {
             },
         );
         #[cfg(not(feature = "table"))]
-        let _unseen = name;
+        let _ = name;
         let fill = |task| {
             // SAFETY: the slot was claimed; its size and alignment have just been checked.
             unsafe { Turns::<P, B, F, E>::fill(task, build, ending) }

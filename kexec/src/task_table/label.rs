@@ -57,7 +57,7 @@ impl Word {
         return Self { word: super::anchor::text_word(label) };
         #[cfg(not(feature = "table"))]
         {
-            let _unseen = label;
+            let _ = label;
             Self {}
         }
     }
@@ -70,7 +70,7 @@ impl Word {
             task.header().record.label(self.word);
         }
         #[cfg(not(feature = "table"))]
-        let _unseen = cx;
+        let _ = (self, cx);
     }
 }
 

@@ -88,7 +88,7 @@ impl Leaf {
         return Self { word: super::anchor::leaf_word(kind, place) };
         #[cfg(not(feature = "table"))]
         {
-            let _unseen = (kind, place);
+            let _ = (kind, place);
             Self {}
         }
     }
@@ -102,6 +102,6 @@ impl Leaf {
             task.header().record.park(self.word);
         }
         #[cfg(not(feature = "table"))]
-        let _unseen: (_, fn(_) -> Option<Task>) = (cx, Task::of);
+        let _ = (cx, Task::of);
     }
 }
