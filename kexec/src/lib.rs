@@ -34,10 +34,17 @@
 //! passive(|passive| closed.silence(passive));
 //! ```
 //!
-//! The modules, in reading order: [`irql`], the tokens; [`platform`], what is asked of a system; `executor`,
-//! the queue and the run; `task`, slots, states and wakers; [`time`]; [`sync`], waiting for each other;
-//! [`trace`](mod@trace), events and spans; [`crash`]. The crate's README shows how to write a
-//! platform, which test shows which promise, and what each promise costs.
+//! The modules, in reading order:
+//!
+//! - [`irql`], the tokens; [`platform`], what is asked of a system, and the mock;
+//! - `executor`, the queue, the run and the timers; `task`, slots, states and wakers; `home` and `lock`, what futures
+//!   reach of the executor that polls them;
+//! - `scope` and `shield`, how tasks end: [`Scope`], [`shielded`]; `passive`, work below their level: [`PassiveWork`];
+//! - [`time`], what waits for a time; [`sync`], what waits for others; [`crash`], the loop that waits for a task;
+//! - [`task_table`], where every task waits; [`trace`](mod@trace), what happens, as it happens.
+//!
+//! The crate's README shows how to write a platform and a test, which test shows which promise, and what each promise
+//! costs.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(
@@ -64,7 +71,6 @@ mod home;
 pub mod irql;
 mod lock;
 mod passive;
-
 pub mod platform;
 #[cfg(all(doctest, feature = "std"))]
 mod rules;
