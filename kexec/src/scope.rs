@@ -53,7 +53,12 @@ const HELD: u32 = 3;
 /// It has no members, and is no member.
 const CLOSED: u32 = 4;
 
-/// A group of tasks that end together: see the [module](self).
+/// Tasks that end together, in order.
+///
+/// [Closing](Self::close) it cancels and joins its members, tasks and other scopes, one after the other and the newest first:
+/// what was spawned last may use what was spawned before. A cancelled task is dropped at its next park, or when it comes
+/// out of its [shielded](crate::shielded) section. One that does not end keeps its memory, and those that are older than
+/// it: whoever closes the scope goes on waiting, and the task table shows whom for. No async work is hidden in a `Drop`.
 ///
 /// It is reached through `&'static` references only: a `static`, or in memory that a device owns. There it is to be
 /// closed before the memory is given back, and no call of its methods may be in progress.
