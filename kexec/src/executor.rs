@@ -352,9 +352,6 @@ impl<P: Platform> Executor<P> {
     #[cold]
     fn cover(&'static self) -> bool {
         let timers = &self.core.timers;
-        if timers.are_due(timers.now()) {
-            return false;
-        }
         if timers.is_armed_in_time() && self.platform.is_armed() {
             return true;
         }

@@ -81,6 +81,7 @@ unsafe extern "C" {
         Dpc: PKDPC,
     ) -> BOOLEAN;
     pub fn KeCancelTimer(Timer: PKTIMER) -> BOOLEAN;
+    pub fn KeReadStateTimer(Timer: PKTIMER) -> BOOLEAN;
 
     // Time. The first two are the HAL's.
     pub fn KeQueryPerformanceCounter(PerformanceFrequency: PLARGE_INTEGER) -> LARGE_INTEGER;

@@ -8,19 +8,22 @@ use core::{fmt, time::Duration};
 
 use kexec::{
     Cancelled, Executor, JoinHandle,
+    crash::Patience,
     irql::{Dispatch, Level},
     platform::polling::{Confined, Polling},
 };
 use nt_sys::ntddk;
 
+use crate::clock;
+
 /// The platform of an executor for the dump.
 pub type DumpPlatform = Polling<Dispatch, Confined>;
 
-/// A platform for a `static`.
+/// A platform for a `static`, with the performance counter for its clock.
 #[must_use]
 pub const fn platform() -> DumpPlatform {
     // SAFETY: an image for the kernel has no thread-locals.
-    unsafe { Polling::confined() }
+    unsafe { DumpPlatform::confined() }.with_clock(clock::now)
 }
 
 /// The CPU that writes the dump. Whoever has one is alone.
@@ -41,8 +44,8 @@ impl Crash {
         Self { level: unsafe { Dispatch::assume() } }
     }
 
-    /// Polls the executor until the task has ended, for about so long: so many microseconds are stalled, between
-    /// runs that have their budget. A task that is always ready and never done is given up like one that waits for ever.
+    /// Polls the executor until the task has ended, for so long: by the performance counter, and if that stands still, by
+    /// as many stalls of a microsecond. See [`Executor::block_on`].
     ///
     /// # Errors
     ///
@@ -50,24 +53,14 @@ impl Crash {
     pub fn wait<T>(
         &mut self,
         executor: &'static Executor<DumpPlatform>,
-        mut task: JoinHandle<T>,
+        task: JoinHandle<T>,
         limit: Duration,
     ) -> Result<Result<T, Cancelled>, JoinHandle<T>> {
-        let mut microseconds = limit.as_micros();
-        loop {
-            // One run: a task that wakes itself rings for the next one, and would never let this look at the limit.
-            if executor.platform().is_rung() {
-                executor.try_run(&mut self.level);
-            }
-            task = match task.try_take() {
-                Ok(outcome) => return Ok(outcome),
-                Err(task) => task,
-            };
-            let Some(left) = microseconds.checked_sub(1) else { return Err(task) };
-            microseconds = left;
+        let pauses = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        executor.block_on(&mut self.level, task, Patience { time: limit, pauses }, |_| {
             // SAFETY: callable at any level.
             unsafe { ntddk::KeStallExecutionProcessor(1) };
-        }
+        })
     }
 }
 

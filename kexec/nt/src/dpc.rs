@@ -6,7 +6,8 @@
 //! | doorbells merge | it does nothing while the KDPC is queued |
 //! | one that is rung after a run began is answered | NT takes the KDPC off its queue before it calls the routine |
 //! | one consumer | not NT's: a KDPC that is queued again may run on another CPU at once; `try_run` refuses that one |
-//! | one alarm, armed anew or taken back | `KeSetTimerEx` replaces what was set, `KeCancelTimer` takes it back; up to `DISPATCH_LEVEL`, where a run is |
+//! | one alarm, between two instants | `KeSetCoalescableTimer`, which replaces what was set, and `KeCancelTimer`; up to `DISPATCH_LEVEL`, where a run is |
+//! | whether it has gone off | `KeReadStateTimer`: a timer that has expired is signaled, before its KDPC is queued, until it is set again |
 //! | silence | `KeFlushQueuedDpcs` waits for every DPC that is queued or in progress; a late one finds the executor closed |
 #![expect(unsafe_code, reason = "NT is given the executor's address, and calls back with it")]
 
@@ -18,20 +19,18 @@ use kexec::{
     platform::{Alarm, AnyFuture, Platform, Ring},
     time::Instant,
 };
-use nt_sys::{_TIMER_TYPE, KDPC, KTIMER, LARGE_INTEGER, PKDPC, PVOID, ntddk};
+use nt_sys::{KDPC, PKDPC, PVOID, ntddk};
 
 use crate::{
+    alarm::Timer,
     clock::Clock,
     irql::{Cpu, Lower},
 };
 
-/// NT counts time in these.
-const NANOS_PER_TICK: u64 = 100;
-
 /// The platform of an executor that runs in a DPC, on the CPU whose wake rang.
 pub struct Dpc {
     kdpc: UnsafeCell<KDPC>,
-    timer: UnsafeCell<MaybeUninit<KTIMER>>,
+    timer: Timer,
     clock: Clock,
 }
 
@@ -47,19 +46,17 @@ impl Dpc {
     ) -> &'static Executor<Self> {
         // A KDPC of zeros is none that NT knows; nobody sees it and the timer before they are initialized below.
         let kdpc = UnsafeCell::new(EMPTY);
-        let timer = UnsafeCell::new(MaybeUninit::uninit());
-        let executor: &'static Executor<Self> =
-            memory.write(Executor::named(name, Self { kdpc, timer, clock: Clock::new() }, budget));
+        let executor: &'static Executor<Self> = memory.write(Executor::named(
+            name,
+            Self { kdpc, timer: Timer::new(), clock: Clock::new() },
+            budget,
+        ));
         let context = ptr::from_ref(executor).cast_mut().cast();
         // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
-        unsafe { ntddk::KeInitializeTimerEx(executor.platform().timer(), _TIMER_TYPE::NotificationTimer) };
+        unsafe { executor.platform().timer.init() };
         // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
         unsafe { ntddk::KeInitializeDpc(executor.platform().kdpc.get(), Some(run), context) };
         executor
-    }
-
-    fn timer(&self) -> *mut KTIMER {
-        self.timer.get().cast()
     }
 }
 
@@ -110,24 +107,13 @@ unsafe impl Platform for Dpc {
     }
 
     fn arm(&self, alarm: Option<Alarm>) {
-        let Some(alarm) = alarm else {
-            // SAFETY: the timer was initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
-            unsafe { ntddk::KeCancelTimer(self.timer()) };
-            return;
-        };
-        // Rounded up, because a timer that fires early would only be set again; at least one tick.
-        let wait = u64::try_from(alarm.at.since(self.clock.now()).as_nanos()).unwrap_or(u64::MAX);
-        let ticks = i64::try_from(wait.div_ceil(NANOS_PER_TICK).max(1)).unwrap_or(i64::MAX);
-        // Negative: from now on.
-        let due = LARGE_INTEGER { QuadPart: ticks.wrapping_neg() };
-        // SAFETY: both were initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
-        unsafe { ntddk::KeSetTimerEx(self.timer(), due, 0, self.kdpc.get()) };
+        // SAFETY: timer and KDPC were initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
+        unsafe { self.timer.set(alarm, self.clock.now(), self.kdpc.get()) };
     }
 
-    /// Not known: each run that leaves timers behind sets the timer again.
-    #[inline]
     fn is_armed(&self) -> bool {
-        false
+        // SAFETY: the timer was initialized when the executor was made; a run is at `DISPATCH_LEVEL`.
+        unsafe { self.timer.is_set() }
     }
 
     #[inline]
@@ -145,6 +131,7 @@ unsafe impl Platform for Dpc {
         true
     }
 
+    /// The timer was cancelled when the executor was closed, or had expired: then its KDPC is one of those.
     fn silence(&self, _passive: &mut Passive) {
         // SAFETY: the caller is at `PASSIVE_LEVEL`, as its token says.
         unsafe { ntddk::KeFlushQueuedDpcs() };

@@ -35,12 +35,12 @@
 //! }
 //! ```
 //!
-//! One with an executor, an interrupt, a timer and requests that wait is `xenbus/driver`.
+//! One with an executor, an interrupt, a beat and requests that wait is `xenbus/driver`.
 //!
 //! - [`irql`]: the calling CPU, raised and restored;
-//! - [`dpc`]: the executor's doorbell is a KDPC;
+//! - [`dpc`]: the executor's doorbell is a KDPC, its alarm a KTIMER;
 //! - [`worker`]: the doorbell of one that runs at `PASSIVE_LEVEL` is an event, for which a thread waits;
-//! - [`timer`]: a KTIMER whose DPC wakes a task;
+//! - [`clock`]: the time in which the guest has run; `alarm`, a KTIMER for one instant of it;
 //! - [`wait`]: a thread at `PASSIVE_LEVEL` waits for a task, or for an executor to close;
 //! - [`memory`]: what a device allocates once, and keeps until its executor has been run down;
 //! - [`device`]: the device's stack, its PnP life, its remove lock;
@@ -66,7 +66,8 @@
     )
 )]
 
-mod clock;
+mod alarm;
+pub mod clock;
 pub mod crash;
 pub mod device;
 pub mod dpc;
@@ -81,7 +82,6 @@ mod remove_lock;
 pub mod report;
 pub mod request;
 pub mod status;
-pub mod timer;
 pub mod wait;
 pub mod worker;
 

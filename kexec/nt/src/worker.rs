@@ -4,6 +4,7 @@
 //! |---|---|
 //! | rung from anywhere | `KeSetEvent`, up to `DISPATCH_LEVEL`; from above, a KDPC that sets it |
 //! | doorbells merge | an event is set or not; a KDPC is queued once |
+//! | one alarm, between two instants | a KTIMER that queues the same KDPC |
 //! | one that is rung after a run began is answered | the wait resets a synchronization event before the run begins |
 //! | one consumer | the thread: `may_run` knows it by its id |
 //! | silence | the thread ends with its executor, and says so by its last touch; `KeFlushQueuedDpcs` waits for the KDPC |
@@ -26,7 +27,7 @@ use core::{
 use kexec::{
     Budget, End, Executor, Run,
     irql::{Level, Passive, Raise},
-    platform::{AnyFuture, Platform, Ring},
+    platform::{Alarm, AnyFuture, Platform, Ring},
     time::Instant,
 };
 use nt_sys::{
@@ -35,6 +36,7 @@ use nt_sys::{
 };
 
 use crate::{
+    alarm::Timer,
     clock::Clock,
     device::Driver,
     event::Event,
@@ -47,8 +49,9 @@ use crate::{
 /// A task may block: wait for a thread, read the registry, touch paged memory. Its executor's other tasks wait meanwhile.
 pub struct Worker {
     doorbell: Event,
-    /// Sets the doorbell for who rings above `DISPATCH_LEVEL`.
+    /// Sets the doorbell for who rings above `DISPATCH_LEVEL`, and for the timer.
     relay: UnsafeCell<MaybeUninit<KDPC>>,
+    timer: Timer,
     /// Set by the thread when it will not touch the executor any more.
     over: Event,
     /// The thread's id, once it runs.
@@ -74,6 +77,7 @@ impl Worker {
         let platform = Self {
             doorbell: Event::new(),
             relay: UnsafeCell::new(MaybeUninit::uninit()),
+            timer: Timer::new(),
             over: Event::new(),
             thread: AtomicPtr::new(ptr::null_mut()),
             clock: Clock::new(),
@@ -84,6 +88,8 @@ impl Worker {
         unsafe { worker.doorbell.init(_EVENT_TYPE::SynchronizationEvent) };
         // SAFETY: as above.
         unsafe { worker.over.init(_EVENT_TYPE::NotificationEvent) };
+        // SAFETY: as above.
+        unsafe { worker.timer.init() };
         let context = ptr::from_ref(worker).cast_mut().cast();
         // SAFETY: as above.
         unsafe { ntddk::KeInitializeDpc(worker.relay(), Some(relay), context) };
@@ -185,6 +191,16 @@ unsafe impl Platform for Worker {
         }
     }
 
+    fn arm(&self, alarm: Option<Alarm>) {
+        // SAFETY: timer and KDPC were initialized when the executor was made; a run is at `PASSIVE_LEVEL`.
+        unsafe { self.timer.set(alarm, self.clock.now(), self.relay()) };
+    }
+
+    fn is_armed(&self) -> bool {
+        // SAFETY: the timer was initialized when the executor was made; a run is at `PASSIVE_LEVEL`.
+        unsafe { self.timer.is_set() }
+    }
+
     #[inline]
     fn now(&self) -> Instant {
         self.clock.now()
@@ -201,7 +217,8 @@ unsafe impl Platform for Worker {
         self.thread.load(Relaxed) == unsafe { ntddk::PsGetCurrentThreadId() }
     }
 
-    /// Waits for the thread, which the last run has ended, and then for the KDPC: it may have rung for that run.
+    /// Waits for the thread, which the last run has ended, and then for the KDPC: it may have rung for that run, or the timer
+    /// had expired before it was cancelled.
     fn silence(&self, passive: &mut Passive) {
         self.over.wait(passive);
         // SAFETY: the caller is at `PASSIVE_LEVEL`, as its token says.

@@ -1,22 +1,42 @@
 //! A dump is written or given up: whatever a task does, the wait for it ends.
-#![expect(unsafe_code, reason = "a double of the one export that a dump calls, and the token of its CPU")]
+#![expect(unsafe_code, reason = "doubles of the two exports that a dump calls, and the token of its CPU")]
 
-use std::{
-    future::pending,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+use std::{cell::Cell, future::pending, time::Duration};
+
+use kexec::{
+    Budget, Executor, JoinHandle, Pool,
+    irql::Dispatch,
+    time::{Elapsed, sleep, timeout},
+    yield_now,
 };
-
-use kexec::{Budget, Executor, JoinHandle, Pool, irql::Dispatch, yield_now};
 use kexec_nt::crash::{Crash, DumpPlatform, platform};
+use nt_sys::LARGE_INTEGER;
 
-/// Microseconds stalled, over all tests.
-static STALLED: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Microseconds stalled, in each test.
+    static STALLED: Cell<i64> = const { Cell::new(0) };
+    /// Whether the performance counter counts.
+    static COUNTS: Cell<bool> = const { Cell::new(true) };
+}
 
 /// "`KeStallExecutionProcessor`": here it only counts.
 #[unsafe(no_mangle)]
 extern "C" fn KeStallExecutionProcessor(microseconds: u32) {
-    STALLED.fetch_add(microseconds.into(), Relaxed);
+    STALLED.set(STALLED.get() + i64::from(microseconds));
+}
+
+/// "`KeQueryPerformanceCounter`": at 10 MHz, and no time passes but what is stalled.
+///
+/// # Safety
+///
+/// The frequency goes to its place, if there is one.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn KeQueryPerformanceCounter(frequency: *mut LARGE_INTEGER) -> LARGE_INTEGER {
+    // SAFETY: the caller's promise.
+    if let Some(frequency) = unsafe { frequency.as_mut() } {
+        *frequency = LARGE_INTEGER { QuadPart: 10_000_000 };
+    }
+    LARGE_INTEGER { QuadPart: if COUNTS.get() { STALLED.get() * 10 } else { 7 } }
 }
 
 const LIMIT: Duration = Duration::from_millis(5);
@@ -53,15 +73,12 @@ fn a_task_that_ends_is_waited_for() {
 }
 
 /// A task that waits for what never comes, and one that is always ready and never done, are given up alike, after the
-/// time that was allowed; the handle comes back.
+/// time that was allowed; the handle comes back, and can be waited for again.
 #[test]
 fn a_task_that_does_not_end_is_given_up() {
-    let before = STALLED.load(Relaxed);
     let (executor, pool) = world!();
     let never = async |_: &mut Dispatch, ()| pending::<()>().await;
-    let task = executor.spawn(pool, never, ()).expect("the slot is free");
-    let Err(task) = wait(executor, task) else { panic!("it has no end") };
-    assert!(task.task().is_live());
+    given_up(executor, executor.spawn(pool, never, ()).expect("the slot is free"));
 
     let (executor, pool) = world!();
     let always = async |_: &mut Dispatch, ()| -> () {
@@ -69,9 +86,31 @@ fn a_task_that_does_not_end_is_given_up() {
             yield_now().await;
         }
     };
-    let task = executor.spawn(pool, always, ()).expect("the slot is free");
-    let Err(task) = wait(executor, task) else { panic!("it has no end") };
-    assert!(task.task().is_live());
-    let limit = u64::try_from(LIMIT.as_micros()).expect("it is short");
-    assert!(STALLED.load(Relaxed) - before >= 2 * limit, "each had its time");
+    given_up(executor, executor.spawn(pool, always, ()).expect("the slot is free"));
+}
+
+/// Waits twice, the second time with a clock that stands still.
+fn given_up(executor: &'static Executor<DumpPlatform>, mut task: JoinHandle<()>) {
+    let limit = i64::try_from(LIMIT.as_micros()).expect("it is short");
+    for counts in [true, false] {
+        COUNTS.set(counts);
+        let before = STALLED.get();
+        task = wait(executor, task).expect_err("it has no end");
+        assert!(task.task().is_live());
+        assert_eq!(STALLED.get() - before, limit, "it had its time");
+    }
+    COUNTS.set(true);
+}
+
+/// Timers work: what a dump waits for may have a deadline of its own.
+#[test]
+fn a_task_that_waits_for_a_time() {
+    let (executor, pool) = world!();
+    let task = async |_: &mut Dispatch, ()| {
+        sleep(Duration::from_millis(1)).await;
+        timeout(Duration::from_millis(2), pending::<()>()).await
+    };
+    let task = executor.spawn(pool, task, ()).expect("the slot is free");
+    assert!(matches!(wait(executor, task), Ok(Err(Elapsed::Deadline(_)))));
+    assert_eq!(STALLED.get(), 3_000);
 }

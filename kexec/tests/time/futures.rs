@@ -337,7 +337,10 @@ fn ticks_that_are_always_late_give_way() {
         let slots = slots();
         let restless = task(executor, slots, move || async move {
             let mut every = interval(period);
+            let mut turns = 0;
             while timeout(Duration::ZERO, seen.wait()).await.is_err() {
+                turns += 1;
+                assert!(turns < 1000, "period {period:?}: the other task starves");
                 let ticked = every.tick().await;
                 assert!(ticked.at <= now().await);
                 executor.platform().pass(work);

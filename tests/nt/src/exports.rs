@@ -91,6 +91,7 @@ static EXPORTS: &[Export] = &[
     row("KeSetTimerEx",                    NT,  4, UP_TO_DISPATCH, "KeSetTimerEx",                    NOT_IN_A_DUMP, Kernel::ke_set_timer_ex),
     row("KeSetCoalescableTimer",           NT,  5, UP_TO_DISPATCH, "KeSetCoalescableTimer",           NOT_IN_A_DUMP, Kernel::ke_set_coalescable_timer),
     row("KeCancelTimer",                   NT,  1, UP_TO_DISPATCH, "KeCancelTimer",                   NOT_IN_A_DUMP, Kernel::ke_cancel_timer),
+    row("KeReadStateTimer",                NT,  1, UP_TO_DISPATCH, "KeReadStateTimer",                NOT_IN_A_DUMP, Kernel::ke_read_state_timer),
     // Time.
     row("KeQueryPerformanceCounter",       HAL, 1, ANY,            "KeQueryPerformanceCounter",       ALWAYS,        Kernel::ke_query_performance_counter),
     row("KeStallExecutionProcessor",       HAL, 1, ANY,            "KeStallExecutionProcessor",       ALWAYS,        Kernel::ke_stall_execution_processor),

@@ -73,9 +73,13 @@ impl Kernel {
         self.set_timer(call.argument(0), call.argument(1), call.narrow(2), 0, call.argument(3))
     }
 
-    /// `KeSetCoalescableTimer`: the same, later by up to a tolerable delay.
+    /// `KeSetCoalescableTimer`: the same, but it expires up to `TolerableDelay` milliseconds after `DueTime`. (After that
+    /// exactly once a `Period`, which is one of the ways that its tolerance allows.) Neither may be negative as a `LONG`.
     pub(crate) fn ke_set_coalescable_timer(&mut self, call: &Call) -> Outcome {
         let (period, delay) = (call.narrow(2), call.narrow(3));
+        if let Some(negative) = [period, delay].into_iter().find(|one| one.cast_signed() < 0) {
+            return Err(Verdict::NotModelled.because(format!("a Period or TolerableDelay of {negative:#x}")));
+        }
         self.set_timer(call.argument(0), call.argument(1), period, delay.into(), call.argument(4))
     }
 
@@ -119,6 +123,13 @@ impl Kernel {
     pub(crate) fn ke_cancel_timer(&mut self, call: &Call) -> Outcome {
         let timer = self.initialized_timer(call.argument(0))?;
         Ok(Answer::Return(self.timers.queue.remove(&timer).is_some().into()))
+    }
+
+    /// `KeReadStateTimer` returns TRUE if the timer is signaled: it has expired, and was not set again.
+    pub(crate) fn ke_read_state_timer(&mut self, call: &Call) -> Outcome {
+        let timer = self.initialized_timer(call.argument(0))?;
+        let state: u32 = self.memory.read(timer + SIGNAL_STATE)?;
+        Ok(Answer::Return((state != 0).into()))
     }
 
     fn initialized_timer(&self, timer: u64) -> Result<u64, Finding> {

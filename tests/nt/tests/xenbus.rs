@@ -153,7 +153,7 @@ fn a_run_is_a_function_of_its_seed() {
     assert_ne!(digest(1), digest(2));
 }
 
-/// An interrupt that never comes costs a beat, which is the KTIMER's: its DPC wakes the task that raises it.
+/// An interrupt that never comes costs a beat, which is the executor's KTIMER's: its KDPC is the doorbell's.
 #[test]
 fn a_beat_answers_when_no_upcall_comes() {
     each(runs(40), |nt| {
@@ -162,7 +162,8 @@ fn a_beat_answers_when_no_upcall_comes() {
                 let before = nt.time();
                 expect_answer(ask(device)?)?;
                 let waited = nt.time().saturating_sub(before);
-                assert!(waited <= Duration::from_millis(120), "a beat is 100 ms; this took {waited:?}");
+                // A beat is 100 ms, tolerates 10 more, and ends at a tick.
+                assert!(waited <= Duration::from_millis(130), "this took {waited:?}");
             }
             Ok(())
         })
@@ -585,6 +586,7 @@ fn what_a_request_costs() {
         ("KeLowerIrql", 1),
         ("KeQueryPerformanceCounter", 2),
         ("KeRaiseIrqlToDpcLevel", 1),
+        ("KeReadStateTimer", 2),
         ("vmcall", 1),
     ];
     assert_eq!(costs, BTreeMap::from(expected.map(|(name, times)| (name.to_owned(), times))));

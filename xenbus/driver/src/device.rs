@@ -7,6 +7,7 @@ use kexec::{
     Budget, Cancelled, Executor, Lane, SpawnError, Table,
     irql::{Dispatch, Passive},
     request_size, task_size,
+    time::interval,
 };
 use kexec_nt::{
     Dispatched, Dpc, Status,
@@ -15,7 +16,6 @@ use kexec_nt::{
     memory::DeviceMemory,
     report::{Weight, line},
     request::{Pended, Request},
-    timer::Timer,
     wait::block_on,
 };
 use nt_sys::{
@@ -91,8 +91,8 @@ impl Function for Xenbus {
 
     fn stop(running: Running, passive: &mut Passive) {
         running.interrupt.disconnect(passive);
-        // SAFETY: `quiesce` has run the executors down and flushed the timer's DPC. With the interrupt, the last one
-        // that could wake a task has gone.
+        // SAFETY: `quiesce` has run the executors down and flushed their DPCs. With the interrupt, the last one that could
+        // wake a task has gone.
         unsafe { running.memory.free() };
     }
 }
@@ -114,8 +114,7 @@ fn bring_up(
         control: memory.table(1, Lane::Control)?,
         events: memory.put(Events::new())?,
     };
-    let timer = Timer::new(memory.room()?);
-    match parts.begin(device, memory, timer, passive) {
+    match parts.begin(device, memory, passive) {
         Ok((record, interrupt)) => Ok((parts, record, interrupt)),
         Err(status) => {
             parts.close(passive);
@@ -130,16 +129,14 @@ impl Parts {
         self,
         device: &Device,
         memory: &mut DeviceMemory,
-        timer: Timer,
         passive: &mut Passive,
     ) -> Result<(Record, Interrupt), Status> {
         let version = self.greet(passive)?;
         // SAFETY: only the record's tasks use it, and it is closed by `quiesce`, or below.
         let key = unsafe { device.key() };
         let record = Record::new(memory, device.driver(), key, passive)?;
-        let connected = record
-            .begin(self.executor, self.events, version)
-            .and_then(|()| self.connect(device, timer, passive));
+        let connected =
+            record.begin(self.executor, self.events, version).and_then(|()| self.connect(device, passive));
         match connected {
             Ok(interrupt) => Ok((record, interrupt)),
             Err(status) => {
@@ -167,8 +164,8 @@ impl Parts {
     }
 
     /// Starts the beat, and connects the interrupt.
-    fn connect(self, device: &Device, timer: Timer, passive: &mut Passive) -> Result<Interrupt, Status> {
-        self.executor.spawn(self.control, beat, (timer, self.events)).map_err(no_slot)?.detach();
+    fn connect(self, device: &Device, passive: &mut Passive) -> Result<Interrupt, Status> {
+        self.executor.spawn(self.control, beat, self.events).map_err(no_slot)?.detach();
         Interrupt::connect(device, passive, self.events)
     }
 
@@ -207,9 +204,10 @@ async fn greet(_level: &mut Dispatch, xen: Xen) -> Result<Version, Errno> {
 }
 
 /// Raises the beat until it is cancelled.
-async fn beat(_level: &mut Dispatch, (mut timer, events): (Timer, &'static Events)) -> Infallible {
+async fn beat(_level: &mut Dispatch, events: &'static Events) -> Infallible {
+    let mut every = interval(BEAT).tolerance(BEAT / 10);
     loop {
-        timer.after(BEAT).await;
+        every.tick().await;
         events.beat.raise();
     }
 }

@@ -14,7 +14,7 @@ use crate::signal::Signal;
 /// How many requests are served at the same time.
 pub const REQUESTS: usize = 16;
 
-/// The time between two beats: an upcall that got lost delays a request by no more.
+/// The time between two beats: an upcall that got lost delays a request by little more.
 pub const BEAT: Duration = Duration::from_millis(100);
 
 /// What requests wait for.

@@ -17,9 +17,9 @@ use nt_sys::{
         KeDelayExecutionThread, KeFlushQueuedDpcs, KeGetCurrentIrql, KeGetCurrentProcessorNumberEx,
         KeInitializeDpc, KeInitializeEvent, KeInitializeTimerEx, KeInsertQueueDpc, KeLowerIrql,
         KeQueryActiveProcessorCountEx, KeQueryPerformanceCounter, KeQueryUnbiasedInterruptTime,
-        KeRaiseIrqlToDpcLevel, KeRemoveQueueDpc, KeResetEvent, KeSetEvent, KeSetImportanceDpc,
-        KeSetTargetProcessorDpcEx, KeSetTimerEx, KeStallExecutionProcessor, KeWaitForSingleObject,
-        KfRaiseIrql,
+        KeRaiseIrqlToDpcLevel, KeReadStateTimer, KeRemoveQueueDpc, KeResetEvent, KeSetCoalescableTimer,
+        KeSetEvent, KeSetImportanceDpc, KeSetTargetProcessorDpcEx, KeSetTimerEx, KeStallExecutionProcessor,
+        KeWaitForSingleObject, KfRaiseIrql,
     },
 };
 
@@ -147,6 +147,16 @@ unsafe fn timers(facts: &mut Facts) {
         facts.holds(wait(timer.cast(), -1_000 * MILLISECOND) == STATUS_SUCCESS);
         facts.holds(wait(timer.cast(), 0) == STATUS_TIMEOUT);
         facts.holds(KeCancelTimer(timer) == FALSE);
+        KeInitializeTimerEx(timer, _TIMER_TYPE::NotificationTimer);
+        facts.holds(KeReadStateTimer(timer) == FALSE);
+        facts.holds(KeSetCoalescableTimer(timer, due, 0, 20, ptr::null_mut()) == FALSE);
+        facts.holds(KeSetCoalescableTimer(timer, due, 0, 20, ptr::null_mut()) == TRUE);
+        facts.holds(KeReadStateTimer(timer) == FALSE);
+        facts.holds(wait(timer.cast(), -1_000 * MILLISECOND) == STATUS_SUCCESS);
+        facts.holds(KeReadStateTimer(timer) == TRUE);
+        facts.holds(KeSetCoalescableTimer(timer, due, 0, 0, ptr::null_mut()) == FALSE);
+        facts.holds(KeReadStateTimer(timer) == FALSE);
+        facts.holds(KeCancelTimer(timer) == TRUE);
     }
 }
 

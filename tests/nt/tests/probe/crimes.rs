@@ -69,7 +69,7 @@ const CRIMES: &[Row] = &[
     always("unmarked-pending", Verdict::IrpPending),
     always("isr-sets-event", Verdict::IrqlAtCall),
     always("unclaimed", Verdict::InterruptUnclaimed),
-    within(40, SEVERAL, "unlocked", Verdict::IrpTouched),
+    within(60, SEVERAL, "unlocked", Verdict::IrpTouched),
     always("dpc-keeps-lock", Verdict::LockAtReturn),
     always("clobbers", Verdict::Clobbered),
     // Levels and locks.

@@ -20,7 +20,6 @@ pub struct Joint {
 
 const DPC: &str = "kexec/nt/src/dpc.rs";
 const WORKER: &str = "kexec/nt/src/worker.rs";
-const TIMER: &str = "kexec/nt/src/timer.rs";
 const DEVICE: &str = "kexec/nt/src/device.rs";
 const IRP: &str = "kexec/nt/src/irp.rs";
 const REQUEST: &str = "kexec/nt/src/request.rs";
@@ -106,15 +105,19 @@ pub const JOINTS: &[Joint] = &[
     joint("interrupt-not-disconnected", XENBUS,
         "running.interrupt.disconnect(passive);",
         "let _ = running.interrupt;", "a_life"),
-    // The timer's DPC wakes a task.
-    joint("timer-not-set", TIMER,
-        "shared.set(at.since(now));",
-        "", "a_beat_answers_when_no_upcall_comes"),
-    joint("timer-wakes-nobody", TIMER,
-        "shared.waiter.wake();",
-        "let _ = shared;", "a_beat_answers_when_no_upcall_comes"),
-    joint("timer-not-cancelled", TIMER,
-        "unsafe { ntddk::KeCancelTimer(shared.timer()) };",
+    // The alarm is a KTIMER, whose KDPC is the doorbell's.
+    joint("timer-not-set", DPC,
+        "unsafe { ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, self.kdpc.get()) };",
+        "let _ = (due, tolerable);", "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-without-its-dpc", DPC,
+        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, self.kdpc.get())",
+        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, ptr::null_mut())",
+        "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-believed-to-be-set", DPC,
+        "(unsafe { ntddk::KeReadStateTimer(self.timer()) }) == nt_sys::FALSE",
+        "true", "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-not-cancelled", DPC,
+        "unsafe { ntddk::KeCancelTimer(self.timer()) };",
         "", "a_life"),
     joint("beat-not-raised", XENBUS,
         "events.beat.raise();",
