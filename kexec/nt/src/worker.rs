@@ -69,6 +69,7 @@ impl Worker {
     ///
     /// NT has no thread for it: `STATUS_INSUFFICIENT_RESOURCES`. Then nobody uses the memory.
     pub fn executor(
+        name: &'static str,
         memory: &'static mut MaybeUninit<Executor<Self>>,
         budget: Budget,
         driver: Driver,
@@ -82,7 +83,7 @@ impl Worker {
             thread: AtomicPtr::new(ptr::null_mut()),
             clock: Clock::new(),
         };
-        let executor: &'static Executor<Self> = memory.write(Executor::new(platform, budget));
+        let executor: &'static Executor<Self> = memory.write(Executor::named(name, platform, budget));
         let worker = executor.platform();
         // SAFETY: nobody has the executor yet; it stays where it is for as long as it is in use.
         unsafe { worker.doorbell.init(_EVENT_TYPE::SynchronizationEvent) };

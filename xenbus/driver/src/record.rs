@@ -60,7 +60,7 @@ impl Record {
             writes: memory.table(1, Lane::Data)?,
             watches: memory.table(1, Lane::Data)?,
             // Last, since with it there is a thread to be ended.
-            worker: Worker::executor(memory.room()?, Budget::DEFAULT, driver, passive)?,
+            worker: Worker::executor("xenbus record", memory.room()?, Budget::DEFAULT, driver, passive)?,
         })
     }
 

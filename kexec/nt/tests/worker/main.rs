@@ -30,7 +30,9 @@ const STUCK: Duration = Duration::from_mins(1);
 fn try_worker() -> Result<&'static Executor<Worker>, Status> {
     // SAFETY: the doubles do not look at it.
     let driver = unsafe { Driver::assume(NonNull::dangling()) };
-    passive(|passive| Worker::executor(Box::leak(Box::new(MaybeUninit::uninit())), BUDGET, driver, passive))
+    passive(|passive| {
+        Worker::executor("worker", Box::leak(Box::new(MaybeUninit::uninit())), BUDGET, driver, passive)
+    })
 }
 
 fn worker() -> &'static Executor<Worker> {

@@ -9,15 +9,16 @@ use std::{
     ptr,
     sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kexec::Executor;
 use kexec_nt::Worker;
 use nt_sys::{
-    _EVENT_TYPE, APC_LEVEL, DISPATCH_LEVEL, EVENT_TYPE, HANDLE, KDPC, KEVENT, LARGE_INTEGER, NTSTATUS,
-    OBJ_KERNEL_HANDLE, PASSIVE_LEVEL, PCLIENT_ID, PHANDLE, PKDEFERRED_ROUTINE, PKSTART_ROUTINE,
-    PLARGE_INTEGER, POBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS,
+    _EVENT_TYPE, _TIMER_TYPE, APC_LEVEL, DISPATCH_LEVEL, EVENT_TYPE, HANDLE, KDPC, KEVENT, KTIMER,
+    LARGE_INTEGER, NTSTATUS, OBJ_KERNEL_HANDLE, PASSIVE_LEVEL, PCLIENT_ID, PHANDLE, PKDEFERRED_ROUTINE,
+    PKSTART_ROUTINE, PLARGE_INTEGER, POBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_SUCCESS, TIMER_TYPE,
 };
 
 /// What there is, by address.
@@ -27,6 +28,7 @@ static NT: Mutex<Nt> = Mutex::new(Nt {
     running: 0,
     queued_ever: 0,
     threads: BTreeMap::new(),
+    timers: BTreeMap::new(),
 });
 static CHANGED: Condvar = Condvar::new();
 /// When the performance counter began to count.
@@ -40,6 +42,15 @@ struct Nt {
     queued_ever: u32,
     /// Whether it has ended, by the address of its context.
     threads: BTreeMap<usize, bool>,
+    timers: BTreeMap<usize, Timer>,
+}
+
+/// A KTIMER. Each setting has a number, so that an expiry that was meant for another one is none.
+#[derive(Clone, Copy, Default)]
+struct Timer {
+    setting: u64,
+    is_set: bool,
+    has_expired: bool,
 }
 
 struct Event {
@@ -187,6 +198,71 @@ extern "C" fn KeInsertQueueDpc(dpc: *mut KDPC, _first: PVOID, _second: PVOID) ->
         CHANGED.notify_all();
     });
     1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn KeInitializeTimerEx(timer: *mut KTIMER, kind: TIMER_TYPE) {
+    assert_eq!(kind, _TIMER_TYPE::NotificationTimer);
+    nt().timers.insert(timer.addr(), Timer::default());
+}
+
+/// `KeSetCoalescableTimer`: a negative time is from now on, in units of 100 ns; what was set before is not any more, and
+/// the timer is not signaled until it expires. It may expire up to the tolerable delay later; this one uses all of it.
+#[unsafe(no_mangle)]
+extern "C" fn KeSetCoalescableTimer(
+    timer: *mut KTIMER,
+    due: LARGE_INTEGER,
+    period: u32,
+    tolerable: u32,
+    dpc: *mut KDPC,
+) -> u8 {
+    assert!(IRQL.get() <= DISPATCH_LEVEL && period == 0);
+    // SAFETY: any value is an integer.
+    let ticks = unsafe { due.QuadPart };
+    assert!(ticks < 0, "a time of the calendar");
+    let wait = Duration::from_nanos(ticks.unsigned_abs().saturating_mul(100));
+    let wait = wait.saturating_add(Duration::from_millis(tolerable.into()));
+    let (address, dpc) = (timer.addr(), dpc.expose_provenance());
+    let (was_set, setting) = {
+        let mut nt = nt();
+        let timer = nt.timers.get_mut(&address).expect("it was initialized");
+        let was_set = std::mem::replace(&mut timer.is_set, true);
+        timer.has_expired = false;
+        timer.setting += 1;
+        (was_set, timer.setting)
+    };
+    thread::spawn(move || {
+        // An alarm that is too far away for a test is cancelled with its executor: nobody waits for this thread.
+        thread::sleep(wait.min(Duration::from_secs(5)));
+        let mut nt = nt();
+        let timer = nt.timers.get_mut(&address).expect("it was initialized");
+        if !timer.is_set || timer.setting != setting {
+            return;
+        }
+        (timer.is_set, timer.has_expired) = (false, true);
+        // Until the KDPC is queued, no flush may pass: both are one step of the clock's interrupt.
+        nt.running += 1;
+        drop(nt);
+        KeInsertQueueDpc(ptr::with_exposed_provenance_mut(dpc), ptr::null_mut(), ptr::null_mut());
+        self::nt().running -= 1;
+        CHANGED.notify_all();
+    });
+    was_set.into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn KeCancelTimer(timer: *mut KTIMER) -> u8 {
+    assert!(IRQL.get() <= DISPATCH_LEVEL);
+    let mut nt = nt();
+    let timer = nt.timers.get_mut(&timer.addr()).expect("it was initialized");
+    std::mem::replace(&mut timer.is_set, false).into()
+}
+
+/// `KeReadStateTimer`: whether it has expired since it was set.
+#[unsafe(no_mangle)]
+extern "C" fn KeReadStateTimer(timer: *mut KTIMER) -> u8 {
+    assert!(IRQL.get() <= DISPATCH_LEVEL);
+    nt().timers[&timer.addr()].has_expired.into()
 }
 
 #[unsafe(no_mangle)]
