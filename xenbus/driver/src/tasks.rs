@@ -17,6 +17,9 @@ pub const REQUESTS: usize = 16;
 /// The time between two beats: an upcall that got lost delays a request by little more.
 pub const BEAT: Duration = Duration::from_millis(100);
 
+/// How much later a beat may come, so that the system can let it come together with other timers.
+pub const SLACK: Duration = Duration::from_millis(10);
+
 /// What requests wait for.
 #[derive(Debug, Default)]
 pub struct Events {
