@@ -226,6 +226,12 @@ impl<P: Platform> Executor<P> {
         self.core.live.count()
     }
 
+    /// Whether a task, or what a task has left behind, waits for a time.
+    #[cfg(all(feature = "std", feature = "table"))]
+    pub(crate) fn has_timers(&self) -> bool {
+        !self.core.timers.is_empty()
+    }
+
     /// Becomes the consumer, if nobody is, and polls what is ready until nothing is or the budget is used up.
     ///
     /// None if there is a consumer already (it will find what the caller has just queued), if the executor

@@ -41,7 +41,8 @@
 //!   reach of the executor that polls them;
 //! - `scope` and `shield`, how tasks end: [`Scope`], [`shielded`]; `passive`, work below their level: [`PassiveWork`];
 //! - [`time`], what waits for a time; [`sync`], what waits for others; [`crash`], the loop that waits for a task;
-//! - [`task_table`], where every task waits; [`trace`](mod@trace), what happens, as it happens.
+//! - [`task_table`], where every task waits; [`trace`](mod@trace), what happens, as it happens;
+//! - `testing` (feature `std`), every fault at every poll boundary.
 //!
 //! The crate's README shows how to write a platform and a test, which test shows which promise, and what each promise
 //! costs.
@@ -80,6 +81,8 @@ mod shield;
 pub mod sync;
 mod task;
 pub mod task_table;
+#[cfg(all(feature = "std", feature = "table"))]
+pub mod testing;
 pub mod time;
 pub mod trace;
 mod yield_now;

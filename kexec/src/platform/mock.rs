@@ -135,7 +135,7 @@ struct Armed {
 
 /// A seeded generator (splitmix64): the platform's only source of chance.
 #[derive(Debug)]
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -147,7 +147,7 @@ impl Dice {
     }
 
     /// A number below `bound`, or zero.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll().checked_rem(bound).unwrap_or(0)
     }
 
@@ -253,6 +253,14 @@ impl<L: Level> Mock<L> {
         if let Some(armed) = &mut state.armed {
             armed.due = now.after(armed.due.since(now).saturating_sub(time));
         }
+    }
+
+    /// When something will happen next by itself: a doorbell arrives, or the alarm goes off. It may be in the past, and is
+    /// then late.
+    pub fn due(&self) -> Option<Instant> {
+        let state = self.state();
+        let doorbells = state.doorbells.iter().map(|doorbell| doorbell.due);
+        doorbells.chain(state.armed.map(|armed| armed.due)).min()
     }
 
     /// The alarm that is armed and has not gone off.

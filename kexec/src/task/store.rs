@@ -18,6 +18,8 @@ use core::{
 
 use pin_project::pin_project;
 
+#[cfg(all(feature = "std", feature = "table"))]
+use super::waker::TaskRef;
 use super::{Header, Task, VTable, state::Snapshot};
 #[cfg(feature = "table")]
 use crate::task_table::head::Head;
@@ -328,17 +330,10 @@ impl<const S: usize> Table<S> {
     }
 
     /// Takes a slot off the list: the one freed last, or else one that was never used.
-    ///
-    /// Acquire, for the slot under the top one, and for the slot itself.
     #[inline]
     fn take(&'static self) -> Option<Task> {
-        let mut seen = self.free.top.load(Acquire);
-        while let Some(task) = self.task(FreeList::index(seen)) {
-            let rest = FreeList::changed(seen, task.header().below.load(Relaxed));
-            match self.free.top.compare_exchange_weak(seen, rest, Relaxed, Acquire) {
-                Ok(_) => return Some(task),
-                Err(now) => seen = now,
-            }
+        if let Some(task) = self.take_freed() {
+            return Some(task);
         }
         #[cfg(feature = "table")]
         self.head.sign();
@@ -347,6 +342,42 @@ impl<const S: usize> Table<S> {
         // SAFETY: nobody else has ever had the slot.
         unsafe { task.set_list(&self.free, index) };
         Some(task)
+    }
+
+    /// Takes the slot that was freed last.
+    ///
+    /// Acquire, for the slot under the top one, and for the slot itself.
+    #[inline]
+    fn take_freed(&'static self) -> Option<Task> {
+        let mut seen = self.free.top.load(Acquire);
+        while let Some(task) = self.task(FreeList::index(seen)) {
+            let rest = FreeList::changed(seen, task.header().below.load(Relaxed));
+            match self.free.top.compare_exchange_weak(seen, rest, Relaxed, Acquire) {
+                Ok(_) => return Some(task),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Puts the free slots in the order in which a new store gives them out, so that tasks which are spawned in the same
+    /// order are found in the same order. How many slots that were used are not free.
+    #[cfg(all(feature = "std", feature = "table"))]
+    pub(crate) fn tidy(&'static self) -> u32 {
+        let mut free: std::vec::Vec<_> = core::iter::from_fn(|| self.take_freed()).collect();
+        let lost = self.high_water().saturating_sub(free.len().try_into().unwrap_or(u32::MAX));
+        free.sort_unstable_by_key(|task| core::cmp::Reverse(task.header().index.load(Relaxed)));
+        for task in free {
+            // SAFETY: the slot was taken off the list and not claimed.
+            unsafe { task.release() };
+        }
+        lost
+    }
+
+    /// The name of the task that a row of this table is of.
+    #[cfg(all(feature = "std", feature = "table"))]
+    pub(crate) fn name_of(&'static self, row: &crate::task_table::Row<'_>) -> Option<TaskRef> {
+        Some(TaskRef::new(self.task(row.slot)?, row.generation))
     }
 
     #[inline]
