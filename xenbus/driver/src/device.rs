@@ -27,7 +27,7 @@ use xenbus::{Errno, Version, Xen, version};
 use crate::{
     IOCTL_XENBUS_VERSION,
     record::Record,
-    tasks::{BEAT, Events, Failure, REQUESTS, SLACK, answer},
+    tasks::{BEAT, Events, Failure, REQUESTS, TOLERANCE, answer},
 };
 
 /// Room for the task of a request, and for the request.
@@ -205,7 +205,7 @@ async fn greet(_level: &mut Dispatch, xen: Xen) -> Result<Version, Errno> {
 
 /// Raises the beat until it is cancelled.
 async fn beat(_level: &mut Dispatch, events: &'static Events) -> Infallible {
-    let mut every = interval(BEAT).tolerance(SLACK);
+    let mut every = interval(BEAT).tolerance(TOLERANCE);
     loop {
         every.tick().await;
         events.beat.raise();

@@ -14,11 +14,11 @@ use crate::signal::Signal;
 /// How many requests are served at the same time.
 pub const REQUESTS: usize = 16;
 
-/// The time between two beats: an upcall that got lost delays a request by little more.
+/// The time between two beats: an upcall that got lost delays a request by no more than that and the [`TOLERANCE`].
 pub const BEAT: Duration = Duration::from_millis(100);
 
 /// How much later a beat may come, so that the system can let it come together with other timers.
-pub const SLACK: Duration = Duration::from_millis(10);
+pub const TOLERANCE: Duration = Duration::from_millis(10);
 
 /// What requests wait for.
 #[derive(Debug, Default)]

@@ -218,9 +218,9 @@ pub const JOINTS: &[Joint] = &[
         "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };",
         "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };\n    let _ = kexec_nt::memory::DeviceMemory::new().put(0_u64);",
         "the_dump_asks_the_same_question"),
-    joint("dump-polls-nothing", "kexec/nt/src/crash.rs",
-        "executor.try_run(&mut self.level);",
-        "let _ = &mut self.level;", "the_dump_asks_the_same_question"),
+    joint("dump-polls-nothing", "kexec/src/crash.rs",
+        "self.try_run(level);",
+        "let _ = &level;", "the_dump_asks_the_same_question"),
 ];
 
 /// A row of the table.
