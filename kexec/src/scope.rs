@@ -26,7 +26,10 @@ use core::{
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
+    time::Duration,
 };
+
+use pin_project::{pin_project, pinned_drop};
 
 use self::members::{Members, Siblings};
 #[cfg(feature = "table")]
@@ -38,6 +41,7 @@ use crate::{
     lock::Lock,
     task::Task,
     task_table::{Kind, Leaf},
+    time::{Sleep, sleep},
 };
 
 pub(crate) mod members;
@@ -176,6 +180,8 @@ impl Scope {
     /// scope's lock can preempt the poll, as on a host); a member that awaits it is cancelled with the others. Of a scope
     /// that is closed already, it is ready at once.
     ///
+    /// When that has taken ten seconds, twenty, forty, a [warning](mod@crate::trace) says whom it waits for.
+    ///
     /// **Cancel-safe:** the closing goes on when the future is dropped; another `close` can wait for it.
     ///
     /// # Errors
@@ -186,7 +192,12 @@ impl Scope {
         if self.closes.swap(1, Relaxed) != 0 {
             return Err(AlreadyClosing);
         }
-        Ok(CloseScope { scope: self, leaf: Leaf::new(&CLOSE) })
+        Ok(CloseScope {
+            scope: self,
+            leaf: Leaf::new(&CLOSE),
+            reminder: sleep(PATIENCE).tolerance(LATE),
+            waited: PATIENCE,
+        })
     }
 
     /// (5) Opens a closed scope again, as for the next connection of a device.
@@ -311,24 +322,34 @@ impl Scope {
 
 static CLOSE: Kind = Kind::new("scope to close");
 
+/// How long a close waits before it is told whom for; then twice as long, and so on.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A message is in no hurry.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The future of [`Scope::close`].
+#[pin_project(PinnedDrop)]
 #[must_use = "nothing is closed before the first poll"]
 pub struct CloseScope {
     scope: &'static Scope,
     leaf: Leaf,
+    #[pin]
+    reminder: Sleep,
+    waited: Duration,
 }
 
 impl Future for CloseScope {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let scope = self.scope;
+        let mut this = self.project();
+        let (scope, home) = (*this.scope, Home::of(cx));
         scope.closer.register(cx.waker());
         if scope.begin_to_close() {
-            scope.advance(Home::of(cx));
+            scope.advance(home);
         }
         // The lock, for whoever ends the scope still has it when the state says so.
-        match scope.members.with(Home::of(cx), |_| scope.state.load(Relaxed)) {
+        match scope.members.with(home, |_| scope.state.load(Relaxed)) {
             CLOSED => {
                 scope.closer.take();
                 return Poll::Ready(());
@@ -337,13 +358,21 @@ impl Future for CloseScope {
             // It is being nested just now: look again.
             _ => cx.waker().wake_by_ref(),
         }
-        self.leaf.park(cx);
+        // Only a task has a clock.
+        while home.core().is_some() && this.reminder.as_mut().poll(cx).is_ready() {
+            let (name, whom) = (scope.name, scope.members.with(home, |members| members.waits_for()));
+            crate::warn!("scope {name}: closing for {:?}, and waits for {whom}", this.waited);
+            this.reminder.set(sleep(*this.waited).tolerance(LATE));
+            *this.waited = this.waited.saturating_mul(2);
+        }
+        this.leaf.park(cx);
         Poll::Pending
     }
 }
 
-impl Drop for CloseScope {
-    fn drop(&mut self) {
+#[pinned_drop]
+impl PinnedDrop for CloseScope {
+    fn drop(self: Pin<&mut Self>) {
         self.scope.closer.take();
         self.scope.closes.store(0, Relaxed);
     }

@@ -297,6 +297,14 @@ impl Task {
         unsafe { turn(self, consumer) }
     }
 
+    /// Its name, if the task table has one.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        #[cfg(feature = "table")]
+        return self.header().record.origin().0;
+        #[cfg(not(feature = "table"))]
+        None
+    }
+
     /// Whether the task is in a shielded section.
     #[inline]
     pub(crate) fn is_shielded(self) -> bool {

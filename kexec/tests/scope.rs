@@ -19,7 +19,9 @@ use kexec::{
         mock::{Mock, Plan, keep},
         thread::{Thread, passive},
     },
-    shielded, until_cancelled, yield_now,
+    shielded,
+    trace::{self, Output, Ring},
+    until_cancelled, yield_now,
 };
 
 type Exec = &'static Executor<Mock>;
@@ -234,6 +236,34 @@ fn a_closing_scope_refuses() {
     assert!(!closing.is_finished(), "a member is shielded for ever");
     assert_eq!(device.reopen(), Err(NotClosed));
     assert_eq!(executor.live(), 2, "the child keeps its memory, and whoever waits goes on waiting");
+}
+
+/// Whoever closes a scope whose newest member does not end is told so, and whom it waits for: less and less often.
+#[test]
+fn a_close_that_takes_long() {
+    static RING: Ring<8> = Ring::new();
+    static OUTPUT: Output = Output::new(&RING);
+    async fn stays(_at: &mut Dispatch, (): ()) {
+        shielded(pending::<()>()).await;
+    }
+    let (executor, slots, log) = (calm(), slots(), Log::default());
+    let device = scope("device");
+    executor.within(device).spawn(slots, stays, ()).expect("a slot is free").detach();
+    executor.settle();
+    closes(executor, slots, &log, device).detach();
+    trace::set_output(Some(&OUTPUT));
+    executor.advance(Duration::from_secs(75));
+    trace::set_output(None);
+    let told: Vec<_> = RING.entries().map(|entry| entry.text().to_owned()).collect();
+    // After 10 seconds, after 10 more, after 20 more.
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (told, waited) in told.iter().zip(["10s", "20s", "40s"]) {
+        let expected = format!(
+            "scope device: closing for {waited}, and waits for scope::a_close_that_takes_long::stays"
+        );
+        assert!(told.ends_with(&expected), "{told}");
+    }
+    assert_eq!(log.take(), Vec::<String>::new());
 }
 
 /// A scope closed twice: at the same time, the second is refused; afterwards, it is ready at once.

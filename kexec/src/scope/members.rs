@@ -92,6 +92,16 @@ impl Members {
         self.newest.is_none()
     }
 
+    /// Who is to leave next, by name.
+    pub(super) fn waits_for(&self) -> &'static str {
+        match self.newest.map(Member::which) {
+            _ if self.leaving != 0 => "an epilogue",
+            Some(Which::Task(task)) => task.name().unwrap_or("a task"),
+            Some(Which::Scope(inner)) => inner.name,
+            None => "nobody",
+        }
+    }
+
     /// Takes a member in.
     pub(super) fn push(&mut self, member: Member) {
         // SAFETY: the links of a scope's members belong to whoever holds its lock, which has these members.
