@@ -139,10 +139,10 @@ impl Record {
     /// The task parks in a future with a label, unless an inner one has given its own.
     #[inline]
     pub(crate) fn label(&self, label: u64) {
-        let leaf = self.leaf.load(Relaxed);
-        if leaf & LABELLED == 0 {
+        if self.leaf.load(Relaxed) & LABELLED == 0 {
             self.label.store(label, Release);
-            self.leaf.store(leaf | LABELLED, Release);
+            // Loaded again, not kept: so each of the two is one instruction on memory.
+            self.leaf.store(self.leaf.load(Relaxed) | LABELLED, Release);
         }
     }
 

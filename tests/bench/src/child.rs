@@ -26,6 +26,12 @@ impl Report {
         self.0.get(name).copied().ok_or_else(|| format!("the child printed no figure `{name}`").into())
     }
 
+    /// Whether the child printed a figure under `name`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     fn parse(output: &str) -> Result<Self> {
         let mut figures = BTreeMap::new();
         for line in output.lines() {

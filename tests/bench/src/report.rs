@@ -28,17 +28,32 @@ impl Figures {
         self.0.push(figure);
     }
 
+    /// Adds figures.
+    pub fn extend(&mut self, figures: impl Iterator<Item = Figure>) {
+        self.0.extend(figures);
+    }
+
     /// The value of a figure.
     ///
     /// # Errors
     ///
     /// If it was not measured.
     pub fn get(&self, peer: &str, case: &str, metric: &str) -> Result<f64> {
+        self.find(peer, case, metric)
+            .ok_or_else(|| format!("{peer} has no figure `{metric}` for {case}").into())
+    }
+
+    /// Whether anything was measured of a peer in a case.
+    #[must_use]
+    pub fn has(&self, peer: &str, case: &str) -> bool {
+        self.0.iter().any(|figure| (figure.peer, figure.case) == (peer, case))
+    }
+
+    fn find(&self, peer: &str, case: &str, metric: &str) -> Option<f64> {
         self.0
             .iter()
             .find(|figure| (figure.peer, figure.case, figure.metric) == (peer, case, metric))
             .map(|figure| figure.value)
-            .ok_or_else(|| format!("{peer} has no figure `{metric}` for {case}").into())
     }
 
     /// Writes the figures to `path`: a list of objects with `peer`, `case`, `metric` and `value`.
@@ -57,21 +72,27 @@ impl Figures {
     }
 
     /// The table: a column for each of `peers`, in each cell the figures of the row, and under them
-    /// their ratios to the first peer's.
+    /// their ratios to the first peer's. A peer that cannot do a case has a dash.
     ///
     /// # Errors
     ///
-    /// If a figure was not measured.
+    /// If a figure was not measured, of a case of which others were.
     pub fn table(&self, peers: &[&str], rows: impl Iterator<Item = Row>) -> Result<String> {
         let mut table = line("", peers.iter().map(ToString::to_string));
         for row in rows {
             let cells = peers.iter().map(|peer| row.cell(self, peer)).collect::<Result<Vec<_>>>()?;
             let (first, others) = cells.split_first().ok_or("a table of no peers")?;
-            table +=
-                &line(row.label, cells.iter().map(|cell| joined(" / ", cell.iter().copied().map(short))));
-            let ratios = others
-                .iter()
-                .map(|cell| joined(" ", cell.iter().zip(first).map(|(value, base)| ratio(*value, *base))));
+            let shown = |cell: &Option<Vec<f64>>| match cell {
+                Some(cell) => joined(" / ", cell.iter().copied().map(short)),
+                None => "-".to_owned(),
+            };
+            table += &line(row.label, cells.iter().map(shown));
+            let ratios = others.iter().map(|cell| match (cell, first) {
+                (Some(cell), Some(first)) => {
+                    joined(" ", cell.iter().zip(first).map(|(value, base)| ratio(*value, *base)))
+                }
+                _ => String::new(),
+            });
             table += &line("", std::iter::once(String::new()).chain(ratios));
         }
         Ok(table)
@@ -99,8 +120,9 @@ pub struct Row {
 }
 
 impl Row {
-    fn cell(&self, figures: &Figures, peer: &str) -> Result<Vec<f64>> {
-        self.metrics.iter().map(|metric| figures.get(peer, self.case, metric)).collect()
+    fn cell(&self, figures: &Figures, peer: &str) -> Result<Option<Vec<f64>>> {
+        let cell = || self.metrics.iter().map(|metric| figures.get(peer, self.case, metric)).collect();
+        figures.has(peer, self.case).then(cell).transpose()
     }
 }
 
@@ -170,6 +192,28 @@ impl Gate {
         Ok(Self { claim, holds: value < limit, must: true })
     }
 
+    /// Claims that a figure is not more than `more` above another one of the same metric.
+    ///
+    /// # Errors
+    ///
+    /// If one of them was not measured.
+    pub fn costs(
+        figures: &Figures,
+        [(peer, case), (base_peer, base_case)]: [(&str, &str); 2],
+        metric: &str,
+        more: f64,
+    ) -> Result<Self> {
+        let [value, base] = [figures.get(peer, case, metric)?, figures.get(base_peer, base_case, metric)?];
+        let base_name = if case == base_case { base_peer } else { base_case };
+        let claim = format!(
+            "{case:15} {peer}: {metric} {} <= {} of {base_name} + {}",
+            short(value),
+            short(base),
+            short(more)
+        );
+        Ok(Self { claim, holds: value - base < more + 0.001, must: true })
+    }
+
     /// The same claim as a wish: printed, but not counted against the run.
     #[must_use]
     pub fn as_wish(self) -> Self {
@@ -199,6 +243,9 @@ impl fmt::Display for Gate {
 mod tests {
     use super::{Figure, Figures, Gate, Row, short};
 
+    const KEXEC: (&str, &str) = ("kexec", "yield");
+    const TOKIO: (&str, &str) = ("tokio", "yield");
+
     fn figures() -> Figures {
         let mut figures = Figures::default();
         for (peer, metric, value) in [
@@ -222,6 +269,17 @@ mod tests {
         assert_eq!(lines[2], ["x2.00", "-"]);
     }
 
+    /// What a peer cannot do is not an error; what was not measured of what it can is one.
+    #[test]
+    fn a_case_that_a_peer_cannot_do_is_a_dash() {
+        let row = |metrics| Row { label: "yield", case: "yield", metrics };
+        let table = |row| figures().table(&["kexec", "embassy", "tokio"], [row].into_iter());
+        let shown = table(row(&["instructions"])).unwrap();
+        let cells: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells, ["yield", "150", "-", "300"]);
+        assert!(table(row(&["ns"])).is_err());
+    }
+
     #[test]
     fn the_file_is_a_list_of_objects() {
         let mut figures = Figures::default();
@@ -242,6 +300,9 @@ mod tests {
         assert!(!gate(149.0).as_wish().fails());
         assert!(!Gate::below(&figures, ["kexec", "tokio"], "yield", "instructions").unwrap().fails());
         assert!(Gate::exactly(&figures, "tokio", "yield", "heap", 0.0).unwrap().fails());
+        let costs = |more| Gate::costs(&figures, [TOKIO, KEXEC], "instructions", more).unwrap();
+        assert!(!costs(150.0).fails());
+        assert!(costs(149.0).fails());
         assert!(Gate::exactly(&figures, "tokio", "yield", "locked", 0.0).is_err(), "not measured");
     }
 

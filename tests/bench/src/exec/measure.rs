@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::cases::{Case, Peer};
 use crate::callgrind::Callgrind;
 use crate::{Result, child, heap};
 
@@ -12,14 +11,17 @@ use crate::{Result, child, heap};
 const COUNTED: u32 = 1000;
 
 /// How many native runs the least time is taken of.
-const TIMED_RUNS: u32 = 11;
+const TIMED_RUNS: u32 = 5;
 
-/// Operations in a native run: enough for set-up and the clock's grain not to matter.
-const fn timed(case: Case) -> u32 {
-    match case {
-        Case::FanIn => 10_000,
-        _ => 400_000,
-    }
+/// What a child is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// Which peer.
+    pub peer: &'static str,
+    /// Which case.
+    pub case: &'static str,
+    /// How often in a native run: enough for set-up and the clock's grain not to matter.
+    pub timed: u32,
 }
 
 /// What one operation costs.
@@ -30,25 +32,28 @@ pub struct Cost {
     ns: f64,
     heap: f64,
     doorbells: Option<f64>,
+    /// Of a task, for which there is no operation.
     bytes: Option<f64>,
 }
 
 impl Cost {
-    /// The metrics that are reported of `case`, by name.
-    pub fn reported(&self, case: Case) -> impl Iterator<Item = (&'static str, f64)> {
+    /// The metrics that were measured, by name.
+    pub fn reported(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("instructions", Some(self.instructions)),
             ("locked", Some(self.locked)),
             ("ns", Some(self.ns)),
             ("heap", Some(self.heap)),
-            ("doorbells", self.doorbells.filter(|_| case == Case::Yield)),
+            ("doorbells", self.doorbells),
             ("bytes", self.bytes),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    fn less(self, other: Self, times: f64) -> Self {
+    /// Without `times` of another operation.
+    #[must_use]
+    pub fn less(self, other: Self, times: f64) -> Self {
         Self {
             instructions: self.instructions - times * other.instructions,
             locked: self.locked - times * other.locked,
@@ -71,40 +76,28 @@ impl fmt::Display for Cost {
 /// # Errors
 ///
 /// If the time taken is beyond all reason.
-pub fn child(peer: &dyn Peer, case: Case, n: u64) -> Result<()> {
-    let doorbells = || peer.doorbells().unwrap_or_default();
-    let before = (heap::usage().allocations, doorbells());
+pub fn child(perform: impl FnOnce()) -> Result<()> {
+    let before = heap::usage().allocations;
     let start = Instant::now();
-    case.perform(peer, n);
+    perform();
     let elapsed = start.elapsed();
-    let after = (heap::usage().allocations, doorbells());
     child::print_figure("ns", elapsed.as_nanos().try_into()?);
-    child::print_figure("allocations", after.0 - before.0);
-    child::print_figure("doorbells", after.1 - before.1);
-    child::print_figure("bytes", peer.task_bytes());
+    child::print_figure("allocations", heap::usage().allocations - before);
     Ok(())
 }
 
-/// The cost of one operation of `case`, without that of the root's yields in it.
+/// The cost of one operation.
 ///
 /// # Errors
 ///
 /// If a run fails.
-pub fn net_cost(callgrind: &mut Callgrind, peer: &dyn Peer, case: Case) -> Result<Cost> {
-    let gross = cost(callgrind, peer, case)?;
-    match peer.root_yields(case) {
-        0 => Ok(gross),
-        times => Ok(gross.less(cost(callgrind, peer, Case::RootYield)?, f64::from(times))),
-    }
-}
-
-fn cost(callgrind: &mut Callgrind, peer: &dyn Peer, case: Case) -> Result<Cost> {
-    let mut count = |n: u32| callgrind.count(&[peer.name(), case.name(), &n.to_string()]);
+pub fn cost(callgrind: &mut Callgrind, job: Job) -> Result<Cost> {
+    let Job { peer, case, timed: n } = job;
+    let mut count = |n: u32| callgrind.count(&[peer, case, &n.to_string()]);
     let (once, twice) = (count(COUNTED)?, count(2 * COUNTED)?);
     let counted = |once, twice| for_one(twice, once, COUNTED);
 
-    let n = timed(case);
-    let run = |n: u32| child::run(child::command(&[], &[peer.name(), case.name(), &n.to_string()])?);
+    let run = |n: u32| child::run(child::command(&[], &[peer, case, &n.to_string()])?);
     let (short, long) = (run(n)?, run(2 * n)?);
     let seen = |figure| for_one(long.figure(figure)?, short.figure(figure)?, n);
     let ns = (0..TIMED_RUNS).map(|_| run(n)?.figure("ns")).collect::<Result<Vec<_>>>()?;
@@ -114,12 +107,11 @@ fn cost(callgrind: &mut Callgrind, peer: &dyn Peer, case: Case) -> Result<Cost> 
         locked: counted(once.locked, twice.locked)?,
         ns: for_one(ns.into_iter().min().unwrap_or_default(), 0, n)?,
         heap: seen("allocations")?,
-        doorbells: if peer.doorbells().is_some() { Some(seen("doorbells")?) } else { None },
-        bytes: if case == Case::SpawnRun {
-            Some(f64::from(u32::try_from(short.figure("bytes")?)?))
-        } else {
-            None
-        },
+        doorbells: short.has("doorbells").then(|| seen("doorbells")).transpose()?,
+        bytes: short
+            .has("bytes")
+            .then(|| -> Result<f64> { Ok(f64::from(u32::try_from(short.figure("bytes")?)?)) })
+            .transpose()?,
     })
 }
 

@@ -1,18 +1,18 @@
 //! The executors that are compared, kexec first.
 
-mod async_executor;
-mod embassy;
-mod futures_executor;
-mod kexec;
-mod tokio;
+pub(super) mod async_executor;
+pub(super) mod embassy;
+pub(super) mod futures_executor;
+pub(super) mod kexec;
+pub(super) mod tokio;
 
 use super::cases::{Driven, Peer};
 use crate::heap;
 
 /// All peers; the first is what the others are compared with.
 pub const ALL: [&dyn Peer; 6] = [
-    &Driven::<kexec::with_table::Kexec>::PEER,
-    &Driven::<kexec::bare::Kexec>::PEER,
+    &Driven::<kexec::with_table::Least>::PEER,
+    &Driven::<kexec::bare::Least>::PEER,
     &Driven::<embassy::Embassy>::PEER,
     &Driven::<futures_executor::Pool>::PEER,
     &tokio::CurrentThread,

@@ -6,7 +6,7 @@ use super::bytes_of_a_spawn;
 use crate::exec::cases::{Executor, TaskFuture};
 use crate::exec::futures::Trivial;
 
-pub(super) struct Local(LocalExecutor<'static>);
+pub(in crate::exec) struct Local(LocalExecutor<'static>);
 
 impl Executor for Local {
     const NAME: &'static str = "async-executor";

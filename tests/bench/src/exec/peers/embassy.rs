@@ -21,7 +21,7 @@ fn pender(_context: *mut ()) {
 }
 
 /// A raw executor, and how many doorbells `run` has answered.
-pub(super) struct Embassy {
+pub(in crate::exec) struct Embassy {
     executor: &'static raw::Executor,
     answered: u64,
 }

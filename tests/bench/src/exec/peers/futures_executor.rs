@@ -7,7 +7,7 @@ use super::bytes_of_a_spawn;
 use crate::exec::cases::{Executor, TaskFuture};
 use crate::exec::futures::Trivial;
 
-pub(super) struct Pool {
+pub(in crate::exec) struct Pool {
     pool: LocalPool,
     spawner: LocalSpawner,
 }

@@ -16,10 +16,10 @@ use crate::exec::cases::{Case, FAN, Peer, TaskFuture};
 use crate::exec::futures::{Berth, Park, Trivial, Yields};
 
 /// The peer; each case makes a runtime of its own.
-pub(super) struct CurrentThread;
+pub(in crate::exec) struct CurrentThread;
 
 /// A runtime without drivers for I/O and time, which would only cost it something.
-fn runtime() -> Runtime {
+pub(in crate::exec) fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime without drivers asks nothing of the system")
 }
 
