@@ -19,6 +19,7 @@ pub struct Joint {
 }
 
 const DPC: &str = "kexec/nt/src/dpc.rs";
+const ALARM: &str = "kexec/nt/src/alarm.rs";
 const WORKER: &str = "kexec/nt/src/worker.rs";
 const DEVICE: &str = "kexec/nt/src/device.rs";
 const IRP: &str = "kexec/nt/src/irp.rs";
@@ -106,17 +107,17 @@ pub const JOINTS: &[Joint] = &[
         "running.interrupt.disconnect(passive);",
         "let _ = running.interrupt;", "a_life"),
     // The alarm is a KTIMER, whose KDPC is the doorbell's.
-    joint("timer-not-set", DPC,
-        "unsafe { ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, self.kdpc.get()) };",
-        "let _ = (due, tolerable);", "a_beat_answers_when_no_upcall_comes"),
-    joint("timer-without-its-dpc", DPC,
-        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, self.kdpc.get())",
-        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, ptr::null_mut())",
+    joint("timer-not-set", ALARM,
+        "unsafe { ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, kdpc) };",
+        "let _ = (due, tolerable, kdpc);", "a_beat_answers_when_no_upcall_comes"),
+    joint("timer-without-its-dpc", ALARM,
+        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, kdpc)",
+        "ntddk::KeSetCoalescableTimer(self.timer(), due, 0, tolerable, { let _ = kdpc; core::ptr::null_mut() })",
         "a_beat_answers_when_no_upcall_comes"),
-    joint("timer-believed-to-be-set", DPC,
+    joint("timer-believed-to-be-set", ALARM,
         "(unsafe { ntddk::KeReadStateTimer(self.timer()) }) == nt_sys::FALSE",
         "true", "a_beat_answers_when_no_upcall_comes"),
-    joint("timer-not-cancelled", DPC,
+    joint("timer-not-cancelled", ALARM,
         "unsafe { ntddk::KeCancelTimer(self.timer()) };",
         "", "a_life"),
     joint("beat-not-raised", XENBUS,
