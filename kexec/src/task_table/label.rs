@@ -15,8 +15,9 @@ use crate::task::Task;
 /// Names the steps of a task.
 pub trait Label: Future + Sized {
     /// Says in the task table what the task waits for while it is parked in this future. Of labels within labels the
-    /// innermost is shown; of futures side by side that of the [`Leaf`](super::Leaf) that parked last, or, if there is
-    /// none among them, of the first that has one. The text has to be in the image, as a literal is; another is not shown.
+    /// outermost is shown: kind and place tell the innermost step anyway. Of futures side by side it is that of the one that
+    /// parked last; but a foreign one without a label, which has no [`Leaf`](super::Leaf), leaves its neighbour's. The
+    /// text has to be in the image, as a literal is; another is not shown.
     ///
     /// **Cancel-safe:** as the future itself.
     ///

@@ -136,14 +136,12 @@ impl Record {
         self.leaf.store(leaf, Release);
     }
 
-    /// The task parks in a future with a label, unless an inner one has given its own.
+    /// The task parks in a future with a label. An outer one comes after an inner one, and replaces it.
     #[inline]
     pub(crate) fn label(&self, label: u64) {
-        if self.leaf.load(Relaxed) & LABELLED == 0 {
-            self.label.store(label, Release);
-            // Loaded again, not kept: so each of the two is one instruction on memory.
-            self.leaf.store(self.leaf.load(Relaxed) | LABELLED, Release);
-        }
+        self.label.store(label, Release);
+        // One instruction on memory.
+        self.leaf.store(self.leaf.load(Relaxed) | LABELLED, Release);
     }
 
     /// A poll was timed.

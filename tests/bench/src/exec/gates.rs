@@ -16,8 +16,6 @@ const WAKE_POLL: &str = Case::WakePoll.name();
 
 /// What the task table may cost a park: its counters, the leaf, and the label.
 const TABLE: f64 = 10.0;
-/// What it does cost, of which the leaf is two.
-const TABLE_NOW: f64 = 11.0;
 
 /// Where all wait in the order of their coming, and a wait that is given up is taken out behind a lock at
 /// `DISPATCH_LEVEL`. That is a promise that peers do not make, and costs instructions; but not locked ones, of which each
@@ -45,8 +43,7 @@ pub fn check(figures: &Figures, peers: &[&str]) -> Result<Vec<Gate>> {
         Gate::at_most(figures, BARE, WAKE_POLL, "instructions", 165.0)?,
         Gate::at_most(figures, KEXEC, WAKE_POLL, "locked", 5.0)?,
         Gate::exactly(figures, KEXEC, Case::RedundantWake.name(), "locked", 1.0)?,
-        costs((KEXEC, labelled), (BARE, labelled), TABLE_NOW)?,
-        costs((KEXEC, labelled), (BARE, labelled), TABLE)?.as_wish(),
+        costs((KEXEC, labelled), (BARE, labelled), TABLE)?,
         costs((BARE, labelled), (BARE, park), 0.0)?,
         costs((KEXEC, off), (BARE, off), 4.0)?,
         costs((KEXEC, traced_once), (KEXEC, WAKE_POLL), 0.0)?,
