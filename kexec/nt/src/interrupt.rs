@@ -60,7 +60,8 @@ impl Interrupt {
         Ok(Self(interrupt))
     }
 
-    /// Disconnects it, and waits for a service in progress.
+    /// Disconnects it, and waits for a service in progress, and for the DPCs that it has queued: one that was interrupted
+    /// between a wake and its doorbell may have rung for an executor that was closed and silenced meanwhile.
     pub fn disconnect(self, _passive: &mut Passive) {
         let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
             Version: CONNECT_LINE_BASED,
@@ -68,6 +69,8 @@ impl Interrupt {
         };
         // SAFETY: at `PASSIVE_LEVEL`; connected by `connect`, and this is its only owner.
         unsafe { ntddk::IoDisconnectInterruptEx(&raw mut parameters) };
+        // SAFETY: at `PASSIVE_LEVEL`, as the token says.
+        unsafe { ntddk::KeFlushQueuedDpcs() };
     }
 }
 
