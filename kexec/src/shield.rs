@@ -96,7 +96,7 @@ impl<F> PinnedDrop for Shielded<F> {
 
 static CANCELLED: Kind = Kind::new("cancellation");
 
-/// Waits until the task is asked to end. Of use in a [shielded](shielded) section, as elsewhere the task is dropped
+/// Waits until the task is asked to end. Of use in a [shielded] section, as elsewhere the task is dropped
 /// instead.
 ///
 /// **Cancel-safe:** there is nothing to lose; a task that was asked stays asked.
@@ -126,7 +126,7 @@ impl Future for UntilAsked {
 }
 
 /// Runs a future until it is ready, or its task is asked to end: then the future is dropped, and the task goes on in its
-/// [shielded](shielded) section.
+/// [shielded] section.
 ///
 /// A future that is ready at the same moment wins.
 ///

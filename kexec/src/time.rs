@@ -22,9 +22,9 @@
 //! }
 //! ```
 //!
-//! - [`sleep`] and [`sleep_until`] wait for a time;
-//! - [`timeout`] and [`timeout_at`] wait for a future, but not for longer;
-//! - [`interval`] waits again and again;
+//! - [`sleep()`] and [`sleep_until`] wait for a time;
+//! - [`timeout()`] and [`timeout_at`] wait for a future, but not for longer;
+//! - [`interval()`] waits again and again;
 //! - [`now()`] tells the time.
 //!
 //! **When.** Never before the deadline, by the platform's clock; and not later than the deadline and the
@@ -38,7 +38,7 @@
 //!
 //! **Where.** In a task: the clock and the timers are its executor's, up to `DISPATCH_LEVEL`. All of these futures may be
 //! moved to another task or dropped by another thread. Something else that polls them, a `block_on` of the host or a
-//! combinator with wakers of its own, has no clock: a [`timeout`] says so, as [`Elapsed::NoClock`]; the others
+//! combinator with wakers of its own, has no clock: a [`timeout()`] says so, as [`Elapsed::NoClock`]; the others
 //! panic in builds for a host (feature `std`), and in a kernel, where that would be a bugcheck, they are never ready.
 //! (A task's waker belongs into its task: a sleep that another CPU polls with it while a run is ending is seen by the
 //! run after that.) On a platform without a clock, a plain [`Polling`](crate::platform::polling::Polling), time stands

@@ -256,7 +256,7 @@ impl<const S: usize> Table<S> {
     /// `memory` is valid for reads and writes of [`layout`](Self::layout)`(slots)`, at any level and from
     /// any CPU; nobody else uses it, and it is not given back, until
     /// 1. every executor that was given tasks of this table has been [run down](crate::Rundown);
-    /// 2. no waker, [`TaskRef`](crate::TaskRef) or handle of any of its tasks is left, and no call of theirs is in progress.
+    /// 2. no waker, [name](crate::TaskRef) or handle of any of its tasks is left, and no call of theirs is in progress.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ use crate::{
 
 /// Waits for so long, counted from the first poll: see [the module](super) for how exactly.
 ///
-/// A duration of zero lets the other tasks have their turns, as [`yield_now`](crate::yield_now) does.
+/// A duration of zero lets the other tasks have their turns, as [`yield_now`](crate::yield_now()) does.
 ///
 /// **Cancel-safe:** there is nothing to lose.
 #[track_caller]

@@ -261,7 +261,7 @@ fn damage_beside_a_table() {
 fn damaged_references() {
     let mut bytes = compact(sample());
     // The name of the first task: a distance far outside, and then a length that no name has.
-    let name = 96 + 16 + 3 * 8;
+    let name = 144 + 16 + 3 * 8;
     bytes[name..name + 4].copy_from_slice(&i32::MIN.to_le_bytes());
     assert!(rows(&bytes)[0].contains("name: \"?\""), "{:#?}", rows(&bytes));
     let mut bytes = compact(sample());

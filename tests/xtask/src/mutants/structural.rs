@@ -245,7 +245,7 @@ pub const STRUCTURAL: &[Structural] = &[
     Structural {
         name: "closed-without-the-lock",
         file: "kexec/src/scope.rs",
-        original: "scope.members.with(Home::of(cx), |_| scope.state.load(Relaxed))",
+        original: "scope.members.with(home, |_| scope.state.load(Relaxed))",
         replacement: "scope.state.load(Relaxed)",
     },
     // A member that leaves does not cancel the next.
