@@ -73,7 +73,7 @@ pub const JOINTS: &[Joint] = &[
         "let _ = passive;", "passive::a_removal_ends_work_at_passive_level"),
     joint("worker-relay-not-flushed", WORKER,
         "unsafe { ntddk::KeFlushQueuedDpcs() };",
-        "", "passive::the_first_upcall_comes_during_a_removal"),
+        "", "each_executor_is_silenced"),
     joint("worker-touches-memory-after-the-last", WORKER,
         "worker.over.set();",
         "worker.over.set(); worker.thread.store(ptr::null_mut(), Relaxed);", "passive::a_removal_ends_work_at_passive_level"),
