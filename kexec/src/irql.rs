@@ -49,11 +49,8 @@ pub struct Dispatch(PhantomData<*mut ()>);
 /// # Safety
 ///
 /// **Implementation safety.** The type is zero-sized, neither `Copy` nor `Clone`, and (but for `()`)
-/// neither `Send` nor `Sync`. [`DISPATCH`](Self::DISPATCH) is true of `DISPATCH_LEVEL` and above only.
+/// neither `Send` nor `Sync`.
 pub unsafe trait Level: Sized + 'static {
-    /// Whether code at this level cannot be preempted, so that it need not be raised to hold a lock.
-    const DISPATCH: bool;
-
     /// Makes a token out of nothing.
     ///
     /// # Safety
@@ -67,8 +64,6 @@ const _: () = assert!(size_of::<Passive>() == 0 && size_of::<Dispatch>() == 0, "
 
 // SAFETY: the type is as required.
 unsafe impl Level for Passive {
-    const DISPATCH: bool = false;
-
     #[inline]
     unsafe fn assume() -> Self {
         Self(PhantomData)
@@ -77,8 +72,6 @@ unsafe impl Level for Passive {
 
 // SAFETY: the type is as required.
 unsafe impl Level for Dispatch {
-    const DISPATCH: bool = true;
-
     #[inline]
     unsafe fn assume() -> Self {
         Self(PhantomData)
@@ -87,8 +80,6 @@ unsafe impl Level for Dispatch {
 
 // SAFETY: the unit promises nothing, so that anyone may have any number of it.
 unsafe impl Level for () {
-    const DISPATCH: bool = false;
-
     #[inline]
     unsafe fn assume() -> Self {}
 }

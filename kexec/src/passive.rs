@@ -68,8 +68,8 @@ impl<P: AnyFuture<Level = Passive>, const S: usize> PassiveWork<P, S> {
     ///
     /// What the work needs is moved into it, since it may outlive the future.
     ///
-    /// **Cancel-safe:** no. Dropping the future asks the work to end at its next park, without waiting for that: what it
-    /// has done by then is done. Work that may not be torn is awaited in a [`shielded`](crate::shielded) section.
+    /// **Cancel-safe:** *may have happened*. Dropping the future asks the work to end at its next park, without waiting for
+    /// that: what it has done by then is done. Work that may not be torn is awaited in a [`shielded`](crate::shielded) section.
     ///
     /// # Errors
     ///
