@@ -1,7 +1,8 @@
 //! The public Xen ABI, as a guest sees it: numbers, layouts, and the seam to the hypervisor. No logic.
 //!
+//! - [`seam`]: what a driver asks of hypervisor, processor and memory;
 //! - [`cpuid`]: how a guest finds Xen;
-//! - [`hypercall`]: the numbers, and [`Hypervisor`], what every implementation of them promises;
+//! - [`hypercall`]: the numbers of hypercalls;
 //! - [`errno`]: what a hypercall answers when it fails;
 //! - [`version`], the header `xen/include/public/version.h`.
 //!
@@ -12,7 +13,8 @@
 pub mod cpuid;
 pub mod errno;
 pub mod hypercall;
+pub mod seam;
 pub mod version;
 
 pub use errno::Errno;
-pub use hypercall::Hypervisor;
+pub use seam::Hypervisor;

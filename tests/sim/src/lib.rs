@@ -1,0 +1,2 @@
+//! A simulated Xen.
+#![deny(unsafe_code)]
