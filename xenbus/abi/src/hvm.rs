@@ -1,0 +1,10 @@
+//! `hvm/*.h`: what is there only for HVM guests.
+//!
+//! - [`params`]: a domain's parameters, by which it finds xenstore and its console, and chooses how upcalls come;
+//! - [`op`]: the commands of [`HVM_OP`](crate::hypercall::HVM_OP);
+//! - [`emulated_unplug`]: how a guest takes its emulated disks and NICs away.
+#![forbid(unsafe_code)]
+
+pub mod emulated_unplug;
+pub mod op;
+pub mod params;
