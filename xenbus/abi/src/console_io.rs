@@ -1,5 +1,5 @@
-//! Xen's own console, for debugging: the commands of [`CONSOLE_IO`](crate::hypercall::CONSOLE_IO) (`xen.h`) and the port
-//! (`arch-x86/xen.h`). The guest's console is [`io::console`](crate::io::console).
+//! Xen's own console, for debugging: the commands of [`CONSOLE_IO`](crate::hypercall::CONSOLE_IO) (`xen.h`) and the
+//! port (`arch-x86/xen.h`). The guest's console is [`io::console`](crate::io::console).
 #![forbid(unsafe_code)]
 
 /// Writes bytes. Of a guest's, only what can be printed, perhaps not before a newline, and only if Xen was built to.

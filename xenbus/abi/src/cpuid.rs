@@ -29,8 +29,8 @@ pub const SIGNATURE: [u32; 3] = [SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX];
 /// The second leaf: EAX is the version, the major one in the upper half.
 pub const VERSION: u32 = 1;
 
-/// The third: EAX is the number of hypercall pages, EBX the MSR that takes a page's address, the page's index in its lowest
-/// bits; ECX and EDX are features.
+/// The third: EAX is the number of hypercall pages, EBX the MSR that takes a page's address, the page's index in its
+/// lowest bits; ECX and EDX are features.
 pub const HYPERCALL_PAGE: u32 = 2;
 
 /// Xen has at least these leaves.
@@ -63,7 +63,8 @@ pub const HVM_VCPU_ID_PRESENT: u32 = 1 << 3;
 pub const HVM_DOMID_PRESENT: u32 = 1 << 4;
 /// `XEN_HVM_CPUID_EXT_DEST_ID`: interrupts can be sent to APIC IDs of 15 bits.
 pub const HVM_EXT_DEST_ID: u32 = 1 << 5;
-/// `XEN_HVM_CPUID_UPCALL_VECTOR`: upcall vectors of single vCPUs work together with physical interrupts as event channels.
+/// `XEN_HVM_CPUID_UPCALL_VECTOR`: upcall vectors of single vCPUs work together with physical interrupts as event
+/// channels.
 pub const HVM_UPCALL_VECTOR: u32 = 1 << 6;
 
 /// The sixth, for PV guests: EBX is, in [`MACHINE_ADDRESS_WIDTH_MASK`], the width of an address in the machine.

@@ -1,5 +1,5 @@
-//! `event_channel.h`: the commands of [`EVENT_CHANNEL_OP`](crate::hypercall::EVENT_CHANNEL_OP), each with the address of
-//! its argument.
+//! `event_channel.h`: the commands of [`EVENT_CHANNEL_OP`](crate::hypercall::EVENT_CHANNEL_OP), each with the address
+//! of its argument.
 //!
 //! - this file: ports, commands, and the state of a channel;
 //! - [`virq`]: the interrupts that Xen itself raises;
@@ -72,7 +72,7 @@ pub const EVTCHNOP_EXPAND_ARRAY: u64 = 12;
 /// Chooses the queue of a port. Takes a [`SetPriority`](fifo::SetPriority).
 pub const EVTCHNOP_SET_PRIORITY: u64 = 13;
 
-/// `struct evtchn_alloc_unbound`
+/// `struct evtchn_alloc_unbound`, for [`EVTCHNOP_ALLOC_UNBOUND`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct AllocUnbound {
@@ -84,7 +84,8 @@ pub struct AllocUnbound {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_bind_interdomain`. The new port is pending at once: an event may have been sent before.
+/// `struct evtchn_bind_interdomain`, for [`EVTCHNOP_BIND_INTERDOMAIN`]. The new port is pending at once: an event may
+/// have been sent before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BindInterdomain {
@@ -98,7 +99,7 @@ pub struct BindInterdomain {
     pub local_port: EvtchnPort,
 }
 
-/// `struct evtchn_bind_virq`
+/// `struct evtchn_bind_virq`, for [`EVTCHNOP_BIND_VIRQ`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BindVirq {
@@ -110,7 +111,7 @@ pub struct BindVirq {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_bind_pirq`
+/// `struct evtchn_bind_pirq`, for [`EVTCHNOP_BIND_PIRQ`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BindPirq {
@@ -125,7 +126,7 @@ pub struct BindPirq {
 /// Other domains may bind the same interrupt.
 pub const BIND_PIRQ__WILL_SHARE: u32 = 1;
 
-/// `struct evtchn_bind_ipi`
+/// `struct evtchn_bind_ipi`, for [`EVTCHNOP_BIND_IPI`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BindIpi {
@@ -135,7 +136,7 @@ pub struct BindIpi {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_close`. The other end is unbound then, and accepts the caller's domain.
+/// `struct evtchn_close`, for [`EVTCHNOP_CLOSE`]. The other end is unbound then, and accepts the caller's domain.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Close {
@@ -143,7 +144,7 @@ pub struct Close {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_send`
+/// `struct evtchn_send`, for [`EVTCHNOP_SEND`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Send {
@@ -151,7 +152,7 @@ pub struct Send {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_bind_vcpu`
+/// `struct evtchn_bind_vcpu`, for [`EVTCHNOP_BIND_VCPU`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BindVcpu {
@@ -161,7 +162,7 @@ pub struct BindVcpu {
     pub vcpu: u32,
 }
 
-/// `struct evtchn_unmask`
+/// `struct evtchn_unmask`, for [`EVTCHNOP_UNMASK`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Unmask {
@@ -169,7 +170,7 @@ pub struct Unmask {
     pub port: EvtchnPort,
 }
 
-/// `struct evtchn_reset`
+/// `struct evtchn_reset`, for [`EVTCHNOP_RESET`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Reset {
@@ -177,7 +178,7 @@ pub struct Reset {
     pub dom: DomId,
 }
 
-/// `struct evtchn_status`
+/// `struct evtchn_status`, for [`EVTCHNOP_STATUS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Status {

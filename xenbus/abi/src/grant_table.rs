@@ -91,20 +91,20 @@ pub const GNTTAB_RESERVED_XENSTORE: GrantRef = GrantRef(1);
 
 /// The entry grants nothing.
 pub const GTF_INVALID: u16 = 0;
-/// `domid` may map the page, and copy from and to it.
+/// The other domain may map the page, and copy from and to it.
 pub const GTF_PERMIT_ACCESS: u16 = 1;
-/// `domid` may give a page, in the place of this one; PV guests only.
+/// The other domain may give a page, in the place of this one; PV guests only.
 pub const GTF_ACCEPT_TRANSFER: u16 = 2;
-/// `domid` may use what another domain has granted to this one; version 2 only.
+/// The other domain may use what a third has granted to this one; version 2 only.
 pub const GTF_TRANSITIVE: u16 = 3;
 /// The bits that say which of these four it is.
 pub const GTF_TYPE_MASK: u16 = 3;
 
 /// Not to be written to. Set by the guest.
 pub const GTF_READONLY: u16 = 1 << 2;
-/// `domid` is using the page. Set and cleared by Xen.
+/// The other domain is using the page. Set and cleared by Xen.
 pub const GTF_READING: u16 = 1 << 3;
-/// `domid` is using the page, and may be writing. Set and cleared by Xen.
+/// The other domain is using the page, and may be writing. Set and cleared by Xen.
 pub const GTF_WRITING: u16 = 1 << 4;
 /// How mappings are cached. Set by the guest.
 pub const GTF_PWT: u16 = 1 << 5;

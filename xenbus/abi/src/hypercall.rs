@@ -1,8 +1,8 @@
 //! `xen.h`, section "HYPERCALLS", and how one is made: `arch-x86/xen-x86_64.h`.
 //!
-//! The number goes into RAX, up to five arguments into RDI, RSI, RDX, R10 and R8; the answer comes in RAX, and RDI, RSI,
-//! RDX, R10 and R8 are lost. The code that does it is Xen's: the entry of a call in the hypercall page, which Xen writes
-//! into a page of the guest's when its address is written to an MSR ([`cpuid::HYPERCALL_PAGE`](crate::cpuid::HYPERCALL_PAGE)).
+//! A call goes to its entry in the hypercall page, with up to five arguments in RDI, RSI, RDX, R10 and R8; the answer
+//! comes in RAX, and the registers of the arguments are lost. Xen writes the entries into a page of the guest's when its
+//! address is written to an MSR ([`cpuid::HYPERCALL_PAGE`](crate::cpuid::HYPERCALL_PAGE)).
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -38,8 +38,8 @@ pub const MEMORY_OP: u32 = 12;
 pub const MULTICALL: u32 = 13;
 /// `__HYPERVISOR_update_va_mapping`; PV guests only.
 pub const UPDATE_VA_MAPPING: u32 = 14;
-/// `__HYPERVISOR_set_timer_op`: when [`VIRQ_TIMER`](crate::event_channel::virq::VIRQ_TIMER) is to be raised on this vCPU: a
-/// system time in nanoseconds, or zero for never.
+/// `__HYPERVISOR_set_timer_op`: when [`VIRQ_TIMER`](crate::event_channel::virq::VIRQ_TIMER) is to be raised on this
+/// vCPU: a system time in nanoseconds, or zero for never.
 pub const SET_TIMER_OP: u32 = 15;
 /// `__HYPERVISOR_event_channel_op_compat`: what [`EVENT_CHANNEL_OP`] was before Xen 3.2.
 pub const EVENT_CHANNEL_OP_COMPAT: u32 = 16;
@@ -100,17 +100,17 @@ pub const HYPFS_OP: u32 = 42;
 pub const ARCH_0: u32 = 48;
 /// `__HYPERVISOR_arch_1`: on x86 of Xen's own use.
 pub const ARCH_1: u32 = 49;
-/// `__HYPERVISOR_arch_2`
+/// `__HYPERVISOR_arch_2`: not in use on x86.
 pub const ARCH_2: u32 = 50;
-/// `__HYPERVISOR_arch_3`
+/// `__HYPERVISOR_arch_3`: not in use on x86.
 pub const ARCH_3: u32 = 51;
-/// `__HYPERVISOR_arch_4`
+/// `__HYPERVISOR_arch_4`: not in use on x86.
 pub const ARCH_4: u32 = 52;
-/// `__HYPERVISOR_arch_5`
+/// `__HYPERVISOR_arch_5`: not in use on x86.
 pub const ARCH_5: u32 = 53;
-/// `__HYPERVISOR_arch_6`
+/// `__HYPERVISOR_arch_6`: not in use on x86.
 pub const ARCH_6: u32 = 54;
-/// `__HYPERVISOR_arch_7`
+/// `__HYPERVISOR_arch_7`: not in use on x86.
 pub const ARCH_7: u32 = 55;
 
 /// `struct multicall_entry`: one call of a [`MULTICALL`].

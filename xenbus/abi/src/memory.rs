@@ -1,5 +1,5 @@
-//! `memory.h`: the commands of [`MEMORY_OP`](crate::hypercall::MEMORY_OP) that an HVM guest has a use for, each with the
-//! address of its argument.
+//! `memory.h`: the commands of [`MEMORY_OP`](crate::hypercall::MEMORY_OP) that an HVM guest has a use for, each with
+//! the address of its argument.
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -50,7 +50,7 @@ pub const XENMEMF_EXACT_NODE_REQUEST: u32 = 1 << 17;
 /// In [`Reservation::mem_flags`]: the node is a virtual one.
 pub const XENMEMF_VNODE: u32 = 1 << 18;
 
-/// `struct xen_memory_domain`
+/// `struct xen_memory_domain`: whose memory is asked about.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Domain {
@@ -58,7 +58,7 @@ pub struct Domain {
     pub domid: DomId,
 }
 
-/// `struct xen_add_to_physmap`
+/// `struct xen_add_to_physmap`, for [`XENMEM_ADD_TO_PHYSMAP`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct AddToPhysmap {
@@ -90,7 +90,7 @@ pub const XENMAPSPACE_DEV_MMIO: u32 = 5;
 /// In [`AddToPhysmap::idx`]: a page of the status words of a grant table of version 2.
 pub const XENMAPIDX_GRANT_TABLE_STATUS: u64 = 0x8000_0000;
 
-/// `struct xen_add_to_physmap_batch`
+/// `struct xen_add_to_physmap_batch`, for [`XENMEM_ADD_TO_PHYSMAP_BATCH`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct AddToPhysmapBatch {
@@ -110,7 +110,7 @@ pub struct AddToPhysmapBatch {
     pub errs: u64,
 }
 
-/// `struct xen_remove_from_physmap`
+/// `struct xen_remove_from_physmap`, for [`XENMEM_REMOVE_FROM_PHYSMAP`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RemoveFromPhysmap {
@@ -122,7 +122,7 @@ pub struct RemoveFromPhysmap {
     pub gpfn: u64,
 }
 
-/// `struct xen_memory_map`
+/// `struct xen_memory_map`, for [`XENMEM_MEMORY_MAP`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct MemoryMap {

@@ -11,7 +11,8 @@ pub const SCHEDOP_YIELD: u64 = 0;
 pub const SCHEDOP_BLOCK: u64 = 1;
 /// Stops the domain. Takes a [`Shutdown`].
 ///
-/// With [`SHUTDOWN_SUSPEND`] it comes back: zero in a new domain, one where it was cancelled or only a checkpoint was made.
+/// With [`SHUTDOWN_SUSPEND`] it comes back: zero in a new domain, one where it was cancelled or only a checkpoint was
+/// made.
 pub const SCHEDOP_SHUTDOWN: u64 = 2;
 /// Halts this vCPU until one of several ports is pending. Takes a [`Poll`].
 pub const SCHEDOP_POLL: u64 = 3;
@@ -24,7 +25,7 @@ pub const SCHEDOP_WATCHDOG: u64 = 6;
 /// Pins this vCPU. Takes a [`PinOverride`]; the hardware domain's.
 pub const SCHEDOP_PIN_OVERRIDE: u64 = 7;
 
-/// `struct sched_shutdown`
+/// `struct sched_shutdown`, for [`SCHEDOP_SHUTDOWN`] and [`SCHEDOP_SHUTDOWN_CODE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Shutdown {
@@ -32,7 +33,7 @@ pub struct Shutdown {
     pub reason: u32,
 }
 
-/// `struct sched_poll`
+/// `struct sched_poll`, for [`SCHEDOP_POLL`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Poll {
@@ -46,7 +47,7 @@ pub struct Poll {
     pub timeout: u64,
 }
 
-/// `struct sched_remote_shutdown`
+/// `struct sched_remote_shutdown`, for [`SCHEDOP_REMOTE_SHUTDOWN`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RemoteShutdown {
@@ -58,7 +59,7 @@ pub struct RemoteShutdown {
     pub reason: u32,
 }
 
-/// `struct sched_watchdog`
+/// `struct sched_watchdog`, for [`SCHEDOP_WATCHDOG`].
 ///
 /// | `id` | `timeout` | |
 /// |---|---|---|
@@ -74,7 +75,7 @@ pub struct Watchdog {
     pub timeout: u32,
 }
 
-/// `struct sched_pin_override`
+/// `struct sched_pin_override`, for [`SCHEDOP_PIN_OVERRIDE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PinOverride {

@@ -14,7 +14,7 @@ use crate::seam::{PAGE_SIZE, Place, Places};
 /// registers another place ([`VCPUOP_REGISTER_VCPU_INFO`](crate::vcpu::VCPUOP_REGISTER_VCPU_INFO)).
 pub const LEGACY_MAX_VCPUS: usize = 32;
 
-/// `struct arch_vcpu_info`
+/// `struct arch_vcpu_info`: nothing that an HVM guest has a use for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ArchVcpuInfo {
@@ -29,7 +29,8 @@ pub struct ArchVcpuInfo {
 /// `version` is odd while Xen writes: what was read counts only if it was even and the same before and after.
 ///
 /// System time, in nanoseconds, is `system_time` and what has gone by since: the difference of the counter to
-/// `tsc_timestamp`, shifted left by `tsc_shift` (right if that is below zero), times `tsc_to_system_mul`, divided by 2³².
+/// `tsc_timestamp`, shifted left by `tsc_shift` (right if that is below zero), times `tsc_to_system_mul`, divided by
+/// 2³².
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct VcpuTimeInfo {
@@ -122,10 +123,12 @@ const _: () = assert!(size_of::<VcpuInfo>() == 64);
 const _: () = assert!(size_of::<SharedInfo>() <= PAGE_SIZE);
 
 /// Ports 64 _n_ to 64 _n_ + 63 that have an event: port _p_ is bit _p_ modulo 64.
-pub const EVTCHN_PENDING: Places<u64> = Places::new(offset_of!(SharedInfo, evtchn_pending), 8, WORDS);
+pub const EVTCHN_PENDING: Places<u64> =
+    Places::new(offset_of!(SharedInfo, evtchn_pending), size_of::<u64>(), WORDS);
 
 /// Ports 64 _n_ to 64 _n_ + 63 that are masked.
-pub const EVTCHN_MASK: Places<u64> = Places::new(offset_of!(SharedInfo, evtchn_mask), 8, WORDS);
+pub const EVTCHN_MASK: Places<u64> =
+    Places::new(offset_of!(SharedInfo, evtchn_mask), size_of::<u64>(), WORDS);
 
 /// The version of the wall clock: see [`SharedInfo::wc_version`].
 pub const WC_VERSION: Place<u32> = Place::new(offset_of!(SharedInfo, wc_version));

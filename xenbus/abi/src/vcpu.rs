@@ -1,5 +1,5 @@
-//! `vcpu.h`: the commands of [`VCPU_OP`](crate::hypercall::VCPU_OP), each with the number of a vCPU and the address of its
-//! argument; and those of [`VM_ASSIST`](crate::hypercall::VM_ASSIST) (`xen.h`).
+//! `vcpu.h`: the commands of [`VCPU_OP`](crate::hypercall::VCPU_OP), each with the number of a vCPU and the address of
+//! its argument; and those of [`VM_ASSIST`](crate::hypercall::VM_ASSIST) (`xen.h`).
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -33,7 +33,7 @@ pub const VCPUOP_GET_PHYSID: u64 = 12;
 /// Chooses where Xen keeps a copy of its [`VcpuTimeInfo`](crate::shared_info::VcpuTimeInfo). Takes a [`RegisterArea`].
 pub const VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA: u64 = 13;
 
-/// `struct vcpu_runstate_info`
+/// `struct vcpu_runstate_info`, for [`VCPUOP_GET_RUNSTATE_INFO`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RunstateInfo {
@@ -68,7 +68,7 @@ pub struct RegisterArea {
     pub addr: u64,
 }
 
-/// `struct vcpu_set_periodic_timer`
+/// `struct vcpu_set_periodic_timer`, for [`VCPUOP_SET_PERIODIC_TIMER`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetPeriodicTimer {
@@ -76,7 +76,7 @@ pub struct SetPeriodicTimer {
     pub period_ns: u64,
 }
 
-/// `struct vcpu_set_singleshot_timer`
+/// `struct vcpu_set_singleshot_timer`, for [`VCPUOP_SET_SINGLESHOT_TIMER`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetSingleshotTimer {
@@ -91,7 +91,7 @@ pub struct SetSingleshotTimer {
 /// Refuse a time that has gone by, with `ETIME`.
 pub const VCPU_SSHOTTMR_FUTURE: u32 = 1 << 0;
 
-/// `struct vcpu_register_vcpu_info`
+/// `struct vcpu_register_vcpu_info`, for [`VCPUOP_REGISTER_VCPU_INFO`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RegisterVcpuInfo {
@@ -103,7 +103,7 @@ pub struct RegisterVcpuInfo {
     pub rsvd: u32,
 }
 
-/// `struct vcpu_get_physid`
+/// `struct vcpu_get_physid`, for [`VCPUOP_GET_PHYSID`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct GetPhysid {

@@ -25,7 +25,8 @@ pub const XENVER_PAGESIZE: u64 = 7;
 pub const XENVER_GUEST_HANDLE: u64 = 8;
 /// Fills a [`CommandLine`].
 pub const XENVER_COMMANDLINE: u64 = 9;
-/// Takes a [`BuildId`] and what is behind it; answers how many bytes were written, or, without an argument, how many there are.
+/// Takes a [`BuildId`] and what is behind it; answers how many bytes were written, or, without an argument, how many
+/// there are.
 pub const XENVER_BUILD_ID: u64 = 10;
 
 /// `xen_extraversion_t`: what comes after the minor version, as in `4.17`**`.5`**.

@@ -62,9 +62,11 @@ const _: () = assert!(size_of::<ControlBlock>() == 72);
 /// The places in a [`ControlBlock`] that is at the beginning of its page.
 pub const READY: Place<u32> = Place::new(offset_of!(ControlBlock, ready));
 /// See [`READY`].
-pub const HEAD: Places<u32> = Places::new(offset_of!(ControlBlock, head), 4, EVTCHN_FIFO_MAX_QUEUES);
+pub const HEAD: Places<u32> =
+    Places::new(offset_of!(ControlBlock, head), size_of::<u32>(), EVTCHN_FIFO_MAX_QUEUES);
 
-/// `struct evtchn_init_control`. Events that are pending are lost.
+/// `struct evtchn_init_control`, for [`EVTCHNOP_INIT_CONTROL`](super::EVTCHNOP_INIT_CONTROL). Events that are pending
+/// are lost.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct InitControl {
@@ -80,7 +82,7 @@ pub struct InitControl {
     pub pad: [u8; 7],
 }
 
-/// `struct evtchn_expand_array`
+/// `struct evtchn_expand_array`, for [`EVTCHNOP_EXPAND_ARRAY`](super::EVTCHNOP_EXPAND_ARRAY).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ExpandArray {
@@ -88,7 +90,7 @@ pub struct ExpandArray {
     pub array_gfn: u64,
 }
 
-/// `struct evtchn_set_priority`
+/// `struct evtchn_set_priority`, for [`EVTCHNOP_SET_PRIORITY`](super::EVTCHNOP_SET_PRIORITY).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetPriority {

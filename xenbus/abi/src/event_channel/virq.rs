@@ -1,7 +1,7 @@
 //! `xen.h`, section "VIRTUAL INTERRUPTS": what [`BindVirq::virq`](super::BindVirq::virq) can be.
 //!
-//! One that is a vCPU's own is bound once for each, and stays there. One that is global is bound once in all, to vCPU 0,
-//! and can be moved. Most of the global ones are the control domain's.
+//! One that is a vCPU's own is bound once for each, and stays there. One that is global is bound once in all, to vCPU
+//! 0, and can be moved. Most of the global ones are the control domain's.
 #![forbid(unsafe_code)]
 
 /// A vCPU's own: a timer.

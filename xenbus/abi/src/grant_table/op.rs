@@ -1,6 +1,7 @@
-//! The commands of [`GRANT_TABLE_OP`](crate::hypercall::GRANT_TABLE_OP), each with the address of an array of arguments and
-//! how many there are. Each argument has a `status` of its own, which [`GrantError::check`](super::status::GrantError::check)
-//! reads: that the call succeeded does not say that one of them did.
+//! The commands of [`GRANT_TABLE_OP`](crate::hypercall::GRANT_TABLE_OP), each with the address of an array of arguments
+//! and how many there are. Each argument has a `status` of its own, which
+//! [`GrantError::check`](super::status::GrantError::check) reads: that the call succeeded does not say that one of them
+//! did.
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -54,7 +55,7 @@ pub const GNTTABOP_CACHE_FLUSH: u64 = 12;
 )]
 pub struct GrantHandle(pub u32);
 
-/// `struct gnttab_map_grant_ref`
+/// `struct gnttab_map_grant_ref`, for [`GNTTABOP_MAP_GRANT_REF`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct MapGrantRef {
@@ -74,7 +75,7 @@ pub struct MapGrantRef {
     pub dev_bus_addr: u64,
 }
 
-/// `struct gnttab_unmap_grant_ref`
+/// `struct gnttab_unmap_grant_ref`, for [`GNTTABOP_UNMAP_GRANT_REF`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct UnmapGrantRef {
@@ -98,12 +99,12 @@ pub const GNTMAP_HOST_MAP: u32 = 1 << 1;
 pub const GNTMAP_READONLY: u32 = 1 << 2;
 /// For the guest's processes, too; PV guests only.
 pub const GNTMAP_APPLICATION_MAP: u32 = 1 << 3;
-/// `host_addr` is that of a page table entry; PV guests only.
+/// At the page table entry of that address; PV guests only.
 pub const GNTMAP_CONTAINS_PTE: u32 = 1 << 4;
 /// For the bits of a page table entry that are the guest's own; PV guests only.
 pub const GNTMAP_GUEST_AVAIL_MASK: u32 = !0 << 16;
 
-/// `struct gnttab_setup_table`
+/// `struct gnttab_setup_table`, for [`GNTTABOP_SETUP_TABLE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetupTable {
@@ -174,12 +175,12 @@ impl CopyPtr {
     }
 }
 
-/// `source` is a grant.
+/// A grant is the source.
 pub const GNTCOPY_SOURCE_GREF: u16 = 1 << 0;
-/// `dest` is a grant.
+/// A grant is the destination.
 pub const GNTCOPY_DEST_GREF: u16 = 1 << 1;
 
-/// `struct gnttab_query_size`
+/// `struct gnttab_query_size`, for [`GNTTABOP_QUERY_SIZE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct QuerySize {
@@ -197,7 +198,7 @@ pub struct QuerySize {
     pub padding2: u16,
 }
 
-/// `struct gnttab_set_version`
+/// `struct gnttab_set_version`, for [`GNTTABOP_SET_VERSION`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SetVersion {
@@ -205,7 +206,7 @@ pub struct SetVersion {
     pub version: u32,
 }
 
-/// `struct gnttab_get_version`
+/// `struct gnttab_get_version`, for [`GNTTABOP_GET_VERSION`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct GetVersion {

@@ -39,7 +39,7 @@ pub struct Product {
     pub number: u16,
 }
 
-/// `PVDRIVERS_PRODUCT_LIST`: all products with a number. The last is for those that have not been given one yet.
+/// All products that have a number (`PVDRIVERS_PRODUCT_LIST`); the last is for those that have not been given one yet.
 pub const PRODUCTS: [Product; 6] = [
     Product { name: "xensource-windows", number: 0x0001 },
     Product { name: "gplpv-windows", number: 0x0002 },

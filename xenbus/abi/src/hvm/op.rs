@@ -20,7 +20,7 @@ pub const HVMOP_GET_MEM_TYPE: u64 = 15;
 /// Chooses the vector of a vCPU's upcalls. Takes an [`EvtchnUpcallVector`].
 pub const HVMOP_SET_EVTCHN_UPCALL_VECTOR: u64 = 23;
 
-/// `struct xen_hvm_param`
+/// `struct xen_hvm_param`, for [`HVMOP_SET_PARAM`] and [`HVMOP_GET_PARAM`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Param {
@@ -34,7 +34,7 @@ pub struct Param {
     pub value: u64,
 }
 
-/// `struct xen_hvm_pagetable_dying`
+/// `struct xen_hvm_pagetable_dying`, for [`HVMOP_PAGETABLE_DYING`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PagetableDying {
@@ -46,7 +46,7 @@ pub struct PagetableDying {
     pub gpa: u64,
 }
 
-/// `struct xen_hvm_get_time`
+/// `struct xen_hvm_get_time`, for [`HVMOP_GET_TIME`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct GetTime {
@@ -54,7 +54,7 @@ pub struct GetTime {
     pub now: u64,
 }
 
-/// `struct xen_hvm_get_mem_type`
+/// `struct xen_hvm_get_mem_type`, for [`HVMOP_GET_MEM_TYPE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct GetMemType {
@@ -79,7 +79,7 @@ pub const HVMMEM_UNUSED: u16 = 3;
 /// RAM whose writes a device model sees.
 pub const HVMMEM_IOREQ_SERVER: u16 = 4;
 
-/// `struct xen_hvm_evtchn_upcall_vector`
+/// `struct xen_hvm_evtchn_upcall_vector`, for [`HVMOP_SET_EVTCHN_UPCALL_VECTOR`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct EvtchnUpcallVector {

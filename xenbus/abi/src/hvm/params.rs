@@ -1,13 +1,19 @@
 //! `hvm/params.h`: the parameters of a domain ([`Param`](super::op::Param)).
 //!
-//! Most are between the toolstack and Xen or a device model; a guest reads or sets those whose text says so.
+//! Most are between the toolstack and Xen or a device model. Of its own a guest may (`hvm_allow_{get,set}_param`)
+//!
+//! | | |
+//! |---|---|
+//! | read and set | `CALLBACK_IRQ`, `STORE_EVTCHN`, `CONSOLE_EVTCHN`, `VM86_TSS`, `VM86_TSS_SIZED`, `ACPI_IOPORTS_LOCATION`, `VM_GENERATION_ID_ADDR`, `X87_FIP_WIDTH` |
+//! | read | `STORE_PFN`, `CONSOLE_PFN`, `ALTP2M` |
+//! | neither | the rest: `EPERM` |
 #![forbid(unsafe_code)]
 
-/// How a guest's upcalls come: a [`CallbackVia`]. Set by the guest.
+/// How a guest's upcalls come: a [`CallbackVia`].
 pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
-/// The frame of the xenstore ring. Read by the guest.
+/// The frame of the xenstore ring.
 pub const HVM_PARAM_STORE_PFN: u32 = 1;
-/// The guest's port to xenstore, already bound. Read by the guest.
+/// The guest's port to xenstore, which the toolstack has bound.
 pub const HVM_PARAM_STORE_EVTCHN: u32 = 2;
 /// The frame through which the device model gets its requests.
 pub const HVM_PARAM_IOREQ_PFN: u32 = 5;
@@ -27,9 +33,9 @@ pub const HVM_PARAM_ACPI_S_STATE: u32 = 14;
 pub const HVM_PARAM_VM86_TSS: u32 = 15;
 /// Whether periodic timers are aligned with one another.
 pub const HVM_PARAM_VPT_ALIGN: u32 = 16;
-/// The frame of the console's ring. Read by the guest.
+/// The frame of the console's ring.
 pub const HVM_PARAM_CONSOLE_PFN: u32 = 17;
-/// The guest's port to its console, already bound; zero if there is none. Read by the guest.
+/// The guest's port to its console, which the toolstack has bound; zero if there is none.
 pub const HVM_PARAM_CONSOLE_EVTCHN: u32 = 18;
 /// Which of two sets of ports ACPI has.
 pub const HVM_PARAM_ACPI_IOPORTS_LOCATION: u32 = 19;
@@ -116,8 +122,8 @@ impl CallbackVia {
         }
     }
 
-    /// What the parameter's value says; none if the header does not know this kind. Like Xen, it ignores the bits that a
-    /// kind does not use, and of a GSI those above eight.
+    /// What the parameter's value says; none if the header does not know this kind. Like Xen, it ignores the bits that
+    /// a kind does not use, and of a GSI those above eight.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "each part is so wide")]
     pub const fn from_param(value: u64) -> Option<Self> {

@@ -1,4 +1,5 @@
-//! `io/blkif.h`: disks. In the layout of 64-bit x86 ([`XEN_IO_PROTO_ABI_X86_64`](super::protocols::XEN_IO_PROTO_ABI_X86_64)).
+//! `io/blkif.h`: disks. In the layout of 64-bit x86
+//! ([`XEN_IO_PROTO_ABI_X86_64`](super::protocols::XEN_IO_PROTO_ABI_X86_64)).
 //!
 //! A slot is [`SLOT_SIZE`] bytes, which begin with the operation: by that one knows which of the three requests it is.
 //! Sectors are of 512 bytes, unless the frontend has written `feature-large-sector-size`; then they are as large as the
@@ -116,7 +117,7 @@ pub struct RequestIndirect {
     pub padding3: u32,
 }
 
-/// `struct blkif_response`
+/// `struct blkif_response`: how a request ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Response {

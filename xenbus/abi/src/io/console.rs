@@ -1,7 +1,7 @@
 //! `io/console.h`: the guest's console, a page with two rings of bytes.
 //!
-//! Indices count all bytes that ever were: byte _i_ is at _i_ modulo the ring's size. What is there lies from the consumer's
-//! index to the producer's; who writes makes the other pending in the port of the console.
+//! Indices count all bytes that ever were: byte _i_ is at _i_ modulo the ring's size. What is there lies from the
+//! consumer's index to the producer's; who writes makes the other pending in the port of the console.
 #![forbid(unsafe_code)]
 
 use core::mem::offset_of;
@@ -32,6 +32,8 @@ pub struct XenconsInterface {
     /// How much of `out` the guest has written. Written by the guest.
     pub out_prod: u32,
 }
+
+const _: () = assert!(size_of::<XenconsInterface>() == 0xC10);
 
 /// The bytes of [`XenconsInterface::in`](XenconsInterface).
 pub const IN: Places<u8> = Places::new(offset_of!(XenconsInterface, r#in), 1, IN_SIZE);

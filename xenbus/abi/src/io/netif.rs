@@ -5,11 +5,11 @@
 //! - [`control`]: the ring by which a guest chooses how packets are spread over its queues.
 //!
 //! A packet from the guest is one or more [`TxRequest`]s: the first has the size of the whole, and the others that of
-//! their own part. One to the guest is one or more [`RxResponse`]s, each with the size of its own part. Behind the first, if
-//! its flags say so, come [`ExtraInfo`](extra::ExtraInfo)s, in slots of their own.
+//! their own part. One to the guest is one or more [`RxResponse`]s, each with the size of its own part. Behind the
+//! first, if its flags say so, come [`ExtraInfo`](extra::ExtraInfo)s, in slots of their own.
 //!
-//! The number of slots is small, and so are the slots: a request's `id` need not be its slot, but where an extra took the
-//! place of a response, the slot is all that tells which request it took.
+//! A response to the guest is in the slot of its request: an extra takes the place of one and has no `id`, so that its
+//! slot is all that tells which page it cost.
 #![forbid(unsafe_code)]
 
 pub mod control;
@@ -54,7 +54,7 @@ pub const NETTXF_MORE_DATA: u16 = 1 << 2;
 /// An [`ExtraInfo`](extra::ExtraInfo) follows.
 pub const NETTXF_EXTRA_INFO: u16 = 1 << 3;
 
-/// `struct netif_tx_response`
+/// `struct netif_tx_response`: the page is the guest's again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TxResponse {

@@ -1,8 +1,8 @@
 //! `io/ring.h`: a ring of slots, each for a request or a response, in one or more pages.
 //!
-//! The frontend makes requests and the backend responses, both in the same slots. Indices count all that ever were: number
-//! _i_ is in slot _i_ modulo the number of slots, which is a power of two. A producer publishes by moving its `prod`;
-//! it makes the other side pending if that moved past the other's `event`.
+//! The frontend makes requests and the backend responses, both in the same slots. Indices count all that ever were:
+//! number _i_ is in slot _i_ modulo the number of slots, which is a power of two. A producer publishes by moving its
+//! `prod`; it makes the other side pending if that moved past the other's `event`.
 //!
 //! | | `req_prod` | `rsp_event` | `rsp_prod` | `req_event` |
 //! |---|---|---|---|---|
@@ -50,8 +50,8 @@ pub const RSP_PROD: Place<u32> = Place::new(offset_of!(Sring, rsp_prod));
 /// See [`Sring::rsp_event`].
 pub const RSP_EVENT: Place<u32> = Place::new(offset_of!(Sring, rsp_event));
 
-/// How many slots of `slot` bytes a ring of `size` bytes has (`__CONST_RING_SIZE`): as many as there is room for, down to a
-/// power of two. None, if there is no room for one.
+/// How many slots of `slot` bytes a ring of `size` bytes has (`__CONST_RING_SIZE`): as many as there is room for, down
+/// to a power of two. None, if there is no room for one.
 #[must_use]
 pub const fn slots(size: usize, slot: usize) -> usize {
     match size.saturating_sub(size_of::<Sring>()).checked_div(slot) {

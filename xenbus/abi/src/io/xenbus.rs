@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// `enum xenbus_state`
+/// `enum xenbus_state`: what one half says of itself.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum XenbusState {

@@ -1,5 +1,5 @@
-//! `io/netif.h`, sections "Control ring", "Hash types" and "Control messages": how a guest chooses which of its queues a
-//! packet comes to.
+//! `io/netif.h`, sections "Control ring", "Hash types" and "Control messages": how a guest chooses which of its queues
+//! a packet comes to.
 //!
 //! One request, one response, in any order. The ring's page and port are in the keys `ctrl-ring-ref` and
 //! `event-channel-ctrl`, where the backend has `feature-ctrl-ring`.
@@ -26,7 +26,7 @@ use crate::{
     seam::{PAGE_SIZE, Places},
 };
 
-/// `struct xen_netif_ctrl_request`
+/// `struct xen_netif_ctrl_request`: see the table of this module.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Request {
@@ -61,7 +61,7 @@ pub const XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING: u16 = 9;
 /// Each [`Gref::status`] says how it went.
 pub const XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING: u16 = 10;
 
-/// `struct xen_netif_ctrl_response`
+/// `struct xen_netif_ctrl_response`: how a request ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Response {

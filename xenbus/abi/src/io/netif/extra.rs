@@ -65,7 +65,8 @@ pub struct Mcast {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Hash {
-    /// Over what: the number of the bit of [`XEN_NETIF_CTRL_HASH_TYPE_*`](super::control::XEN_NETIF_CTRL_HASH_TYPE_IPV4).
+    /// Over what: the number of the bit of
+    /// [`XEN_NETIF_CTRL_HASH_TYPE_*`](super::control::XEN_NETIF_CTRL_HASH_TYPE_IPV4).
     pub r#type: u8,
     /// How: [`XEN_NETIF_CTRL_HASH_ALGORITHM_*`](super::control::XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ).
     pub algorithm: u8,
