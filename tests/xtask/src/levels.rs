@@ -55,6 +55,18 @@ const DDK: Need = Need {
     },
 };
 
+/// What the tests of `xen-abi` compare it with.
+const XEN: Need = Need {
+    what: "a C compiler and Xen's public headers",
+    packages: &["gcc", "libc6-dev", "libxen-dev"],
+    rustup: None,
+    present: |host| {
+        host.program("gcc")
+            .words("-fsyntax-only -include stdint.h -include xen/xen.h -x c /dev/null")
+            .succeeds()
+    },
+};
+
 /// Every level, in the order in which they run.
 pub const LEVELS: &[Level] = &[
     Level {
@@ -101,9 +113,9 @@ pub const LEVELS: &[Level] = &[
     Level {
         name: "test",
         shows: "unit, property, conformance, trace, compile-fail, architecture and documentation tests; the images in a \
-                simulated NT; the NT ABI against another's headers",
+                simulated NT; the ABIs of NT and of Xen against headers that are not ours",
         duty: Duty::Mandatory,
-        needs: &[DDK],
+        needs: &[DDK, XEN],
         run: |host| {
             let totals = host
                 .cargo()

@@ -25,16 +25,17 @@
 //!
 //! # Names
 //!
-//! A module is a header of `xen/include/public`, which it names, or a section of one. A constant has the header's name, in
-//! capitals; a structure has the header's name without what its module says already. Where that is not enough to find it
-//! there, the documentation of an item begins with its name in C. A field has the header's name, and `padding` where the
-//! header has none.
+//! A module is a header of `xen/include/public`, which it names, or a section of one. A constant has the header's name,
+//! in capitals; a structure has the header's name without what its module says already. Where that is not enough to
+//! find it there, the documentation of an item begins with its name in C. A field has the header's name, and `padding`
+//! where the header has none.
 //!
-//! Structures are of integers only and have no holes, so that they come from bytes and become bytes without `unsafe`, and so
-//! that every sequence of bytes is one. A union of the header is its bytes, with methods that read them as each member. A
-//! pointer is a `u64`.
+//! Structures are of integers only and have no holes, so that they come from bytes and become bytes without `unsafe`,
+//! and so that every sequence of bytes is one. A union of the header is its bytes, with methods that read them as each
+//! member. A pointer is a `u64`.
 //!
-//! Layouts and numbers are those of Xen 4.17. Where a text says what Xen does, it is what the headers and `docs/misc` of Xen say, or, where they are silent, Xen itself.
+//! Layouts and numbers are those of Xen 4.17: `tests/headers` compares all of them with its headers. Where a text says
+//! what Xen does, it is what the headers and `docs/misc` of Xen say, or, where they are silent, what Xen itself does.
 #![no_std]
 #![deny(unsafe_code)]
 
