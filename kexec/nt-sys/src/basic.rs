@@ -78,6 +78,8 @@ pub struct LARGE_INTEGER_PARTS {
     pub HighPart: LONG,
 }
 
+pub type PHYSICAL_ADDRESS = LARGE_INTEGER;
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LIST_ENTRY {

@@ -41,8 +41,9 @@
 //! - [`dpc`]: the executor's doorbell is a KDPC, its alarm a KTIMER;
 //! - [`worker`]: the doorbell of one that runs at `PASSIVE_LEVEL` is an event, for which a thread waits;
 //! - [`clock`]: the time in which the guest has run; `alarm`, a KTIMER for one instant of it;
-//! - [`wait`]: a thread at `PASSIVE_LEVEL` waits for a task, or for an executor to close;
+//! - [`wait`]: a thread at `PASSIVE_LEVEL` waits for a task, for an executor to close, or for what it looks for;
 //! - [`memory`]: what a device allocates once, and keeps until its executor has been run down;
+//! - [`page`]: a page of the image, and where it is in physical memory;
 //! - [`device`]: the device's stack, its PnP life, its remove lock;
 //! - [`request`]: a control request, answered once; under it `irp`, which is owned;
 //! - [`interrupt`]: a line, and who serves it;
@@ -77,6 +78,7 @@ pub mod interrupt;
 mod irp;
 pub mod irql;
 pub mod memory;
+pub mod page;
 pub mod registry;
 mod remove_lock;
 pub mod report;

@@ -40,12 +40,10 @@ impl WokenByRun for Close<Worker> {}
 pub fn block_on<F: WokenByRun>(passive: &mut Passive, future: F) -> F::Output {
     let mut future = pin!(future);
     let Some(parker) = Parker::new() else {
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return output;
-            }
-            pause();
-        }
+        return look_for(passive, || match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        });
     };
     let waker = Parker::waker(parker);
     loop {
@@ -57,12 +55,17 @@ pub fn block_on<F: WokenByRun>(passive: &mut Passive, future: F) -> F::Output {
     }
 }
 
-/// Lets time pass, at `PASSIVE_LEVEL`.
-fn pause() {
-    // Negative: from now on, in units of 100 ns.
-    let mut time = LARGE_INTEGER { QuadPart: -100_000 };
-    // SAFETY: at `PASSIVE_LEVEL`, as the callers' tokens say.
-    unsafe { ntddk::KeDelayExecutionThread(_MODE::KernelMode, nt_sys::FALSE, &raw mut time) };
+/// Blocks the calling thread until there is something: it looks every ten milliseconds. For what is hardly ever waited for.
+pub fn look_for<T>(_passive: &mut Passive, mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        // Negative: from now on, in units of 100 ns.
+        let mut time = LARGE_INTEGER { QuadPart: -100_000 };
+        // SAFETY: at `PASSIVE_LEVEL`, as the token says.
+        unsafe { ntddk::KeDelayExecutionThread(_MODE::KernelMode, nt_sys::FALSE, &raw mut time) };
+    }
 }
 
 /// An event, and how many wakers would set it. Counted, because a wake may still be on its way when the thread

@@ -250,8 +250,13 @@ impl Kernel {
                     return Err(Verdict::Privileged.because(facts).at(at));
                 }
             }
-            Trap::Wrmsr { register, .. } if Xen::is_hypercall_register(register) => {
-                return Err(Verdict::NotModelled.because("a hypercall page").at(at));
+            Trap::Wrmsr { register, value } => {
+                note("wrmsr", [register.into(), value]);
+                if self.xen.hypercall_register() != Some(register) {
+                    let facts = format!("{value:#x} is written to MSR {register:#x}");
+                    return Err(Verdict::Privileged.because(facts).at(at));
+                }
+                self.fill_hypercall_page(value).map_err(|finding| finding.at(at))?;
             }
             Trap::ReadCr8 => {
                 let irql = self.context(id).irql;

@@ -42,7 +42,7 @@ pub(crate) const NT: &str = "ntoskrnl.exe";
 const HAL: &str = "hal.dll";
 
 /// "Restrictions on Miniport Drivers that Manage the Boot Drive": no DPCs, no waiting, hardly any memory. What is left
-/// looks at the processor and at the clock, or says something.
+/// looks at the processor, at the clock and at where memory is, or says something.
 const ALWAYS: bool = true;
 const NOT_IN_A_DUMP: bool = false;
 
@@ -61,6 +61,7 @@ static EXPORTS: &[Export] = &[
     // Memory.
     row("ExAllocatePoolWithTag",           NT,  3, UP_TO_DISPATCH, "ExAllocatePoolWithTag",           NOT_IN_A_DUMP, Kernel::ex_allocate_pool_with_tag),
     row("ExFreePoolWithTag",               NT,  2, UP_TO_DISPATCH, "ExFreePoolWithTag",               NOT_IN_A_DUMP, Kernel::ex_free_pool_with_tag),
+    row("MmGetPhysicalAddress",            NT,  1, ANY,            "MmGetPhysicalAddress",            ALWAYS,        Kernel::mm_get_physical_address),
     // IRQL and locks.
     row("KeGetCurrentIrql",                NT,  0, ANY,            "KeGetCurrentIrql",                ALWAYS,        Kernel::ke_get_current_irql),
     row("KeRaiseIrqlToDpcLevel",           NT,  0, UP_TO_DISPATCH, "KeRaiseIrqlToDpcLevel",           NOT_IN_A_DUMP, Kernel::ke_raise_irql_to_dpc_level),

@@ -22,6 +22,7 @@ use crate::{
     memory::{Memory, PAGE},
     nt::Options,
     perfetto,
+    physical::Frames,
     pnp::Nodes,
     registry::Registry,
     remove_lock::RemoveLocks,
@@ -49,6 +50,7 @@ pub(crate) struct Kernel {
     /// In which world driver code runs.
     pub(crate) world: World,
     pub(crate) memory: Memory,
+    pub(crate) frames: Frames,
     pub(crate) dice: Dice,
     scheduler: Scheduler,
     pub(crate) trace: Trace,
@@ -141,6 +143,7 @@ impl Kernel {
             world,
             machine,
             memory,
+            frames: Frames::new(options.seed),
             scheduler: Scheduler::new(options.schedule),
             trace: Trace::new(),
             now: 0,

@@ -28,7 +28,7 @@
 //! - [`machine`]: images, activations, traps: it knows x86-64, and nothing of NT;
 //! - [`nt`], [`dump`]: what a scenario does; [`verdict`], `trace`, `report`: what it learns;
 //! - `kernel`, `cpu`, `schedule`, `call`: the step by which a run goes on; `exports`: what drivers can call;
-//! - `memory`, `pool`, `lock`, `dpc`, `event`, `timer`, `thread`, `interrupt`, `debug`: the kernel's objects;
+//! - `memory`, `physical`, `pool`, `lock`, `dpc`, `event`, `timer`, `thread`, `interrupt`, `debug`: the kernel's objects;
 //! - `driver`, `device`, `irp`, `pnp`, `remove_lock`, `registry`: drivers and I/O;
 //! - [`xen`]: the hypervisor; `images`: where the `.sys` files are; `watchdog`: driver code that never stops.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -52,6 +52,7 @@ pub mod machine;
 mod memory;
 pub mod nt;
 mod perfetto;
+mod physical;
 mod pnp;
 mod pool;
 mod registry;

@@ -10,7 +10,8 @@
 //!   Activation  ── trampoline, signal: in and out ── trap: what an exception means ── unwind: could the kernel?
 //! ```
 //!
-//! A hypercall page is not filled: images of ours use VMCALL and VMMCALL. A write of its register is a [`Trap::Wrmsr`].
+//! A hypercall page is filled by the host, for which a write of its register is a [`Trap::Wrmsr`]. It is not called: images of
+//! ours use VMCALL and VMMCALL.
 //!
 //! **What it is not.** Code that is loaded here runs with all rights of the process: guard pages and protections catch a
 //! driver's mistakes, not its malice. Load nothing but what you have built. Atomic instructions are sequentially

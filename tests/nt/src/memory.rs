@@ -227,6 +227,17 @@ impl Memory {
         self.find(address, size).map(|_| ())
     }
 
+    /// Whether a byte is there, and is never paged out.
+    pub(crate) fn check_nonpaged(&self, address: u64) -> Result<(), Finding> {
+        self.check(address, 1)?;
+        match self.block_near(address) {
+            Some(block) if block.owner == (Owner::Driver { paged: true }) => {
+                Err(Verdict::BadPointer.because(format!("{address:#x} is in {block}, which is paged")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Text that ends with a zero.
     pub(crate) fn read_text(&self, address: u64) -> Result<String, Finding> {
         let mut text = Vec::new();

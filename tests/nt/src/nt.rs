@@ -338,6 +338,17 @@ impl Device {
         self.ask(IRP_MJ_PNP, IRP_MN_START_DEVICE)
     }
 
+    /// Begins an `IRP_MN_START_DEVICE`, so that others may be on their way as well.
+    ///
+    /// # Errors
+    ///
+    /// What a check found.
+    pub fn begin_start(&self) -> Result<Request, Failure> {
+        let mut kernel = self.kernel.borrow_mut();
+        let (number, _) = kernel.begin_to_ask(self.node, (IRP_MJ_PNP, IRP_MN_START_DEVICE))?;
+        Ok(Request { kernel: Rc::clone(&self.kernel), number })
+    }
+
     /// Begins an `IRP_MJ_DEVICE_CONTROL` with `METHOD_BUFFERED`.
     ///
     /// # Errors

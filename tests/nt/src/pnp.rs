@@ -104,7 +104,18 @@ impl Kernel {
     }
 
     /// Sends an IRP without a buffer and waits for it.
-    pub(crate) fn ask(&mut self, node: usize, (major, minor): (u8, u8)) -> Result<NTSTATUS, Failure> {
+    pub(crate) fn ask(&mut self, node: usize, function: (u8, u8)) -> Result<NTSTATUS, Failure> {
+        let (number, what) = self.begin_to_ask(node, function)?;
+        self.wait_for(number, &what).map(|completion| completion.status)
+    }
+
+    /// Sends an IRP without a buffer: its number, and what it is.
+    pub(crate) fn begin_to_ask(
+        &mut self,
+        node: usize,
+        (major, minor): (u8, u8),
+    ) -> Result<(u64, String), Failure> {
+        self.alive()?;
         let parameters = match (major, minor) {
             (IRP_MJ_PNP, IRP_MN_START_DEVICE) => {
                 let lists = [false, true].map(|translated| self.resources(node, translated));
@@ -115,7 +126,7 @@ impl Kernel {
         let order = Order { node, major, minor, parameters, input: Vec::new(), output: 0 };
         let what = order.to_string();
         let number = self.order(order).map_err(|finding| self.fail(finding, None))?;
-        self.wait_for(number, &what).map(|completion| completion.status)
+        Ok((number, what))
     }
 
     /// Waits for a request. It is over for who sent it when it is complete and its thread has returned.

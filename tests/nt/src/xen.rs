@@ -1,7 +1,8 @@
 //! A fake Xen, from its public headers: what a guest sees of it with CPUID and hypercalls.
 //!
 //! Sources: `xen/include/public/arch-x86/cpuid.h` (leaves), `arch-x86/xen-x86_64.h` (the hypercall ABI), `xen.h`
-//! (numbers of hypercalls), `version.h` (`xen_version`), `errno.h`; `docs/misc/hvm-emulated-unplug.pandoc` (ports).
+//! (numbers of hypercalls), `version.h` (`xen_version`), `errno.h`; `docs/misc/hvm-emulated-unplug.pandoc` (ports);
+//! `xen/arch/x86/hvm/vmx/vmx.c` and `svm/svm.c` (`init_hypercall_page`).
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeMap, time::Duration};
@@ -44,6 +45,11 @@ pub enum Mood {
     },
     /// Every hypercall is answered with any number.
     Hostile,
+    /// Hypercalls are as the headers say. The hypercall page is not: each of its bytes is this.
+    Scrawling {
+        /// This.
+        byte: u8,
+    },
 }
 
 /// Who made the processor.
@@ -53,6 +59,22 @@ pub enum Vendor {
     Intel,
     /// `vmmcall`
     Amd,
+    /// Somebody of whom nobody has heard, who makes them like one of the others.
+    Unknown {
+        /// For hypercalls.
+        instruction: Hypercall,
+    },
+}
+
+impl Vendor {
+    /// The instruction for hypercalls: the other one is an invalid opcode.
+    fn instruction(self) -> Hypercall {
+        match self {
+            Self::Intel => Hypercall::Vmcall,
+            Self::Amd => Hypercall::Vmmcall,
+            Self::Unknown { instruction } => instruction,
+        }
+    }
 }
 
 impl Config {
@@ -77,8 +99,13 @@ const FIRST_LEAF: u32 = 0x4000_0000;
 const STRIDE: u32 = 0x100;
 /// The leaves that there are above the first.
 const LEAVES: u32 = 5;
-/// `XEN_CPUID_LEAF(2)`: the MSR for a hypercall page, which is not modelled: whoever writes to it is found.
+/// `XEN_CPUID_LEAF(2)`: the MSR for a hypercall page. Where Xen plays another hypervisor, it makes room for that one's.
 const HYPERCALL_MSR: u32 = 0x4000_0000;
+const HYPERCALL_MSR_BEHIND: u32 = 0x4000_0200;
+/// Bytes of the hypercall page for each hypercall.
+const ENTRY: usize = 32;
+/// `__HYPERVISOR_iret`, which an HVM guest has not: `ud2`.
+const IRET: u32 = 23;
 
 /// `__HYPERVISOR_xen_version`, `XENVER_version`.
 const XEN_VERSION: u64 = 17;
@@ -125,6 +152,7 @@ impl Xen {
             let vendor = match vendor {
                 Vendor::Intel => b"GenuntelineI",
                 Vendor::Amd => b"AuthcAMDenti",
+                Vendor::Unknown { .. } => b"Nobonowsdy K",
             };
             return signature(0xD, vendor);
         }
@@ -138,7 +166,7 @@ impl Xen {
         match leaf.checked_sub(base) {
             Some(0) => signature(base + LEAVES, b"XenVMMXenVMM"),
             Some(1) => [u32::from(version.0) << 16 | u32::from(version.1), 0, 0, 0],
-            Some(2) => [1, HYPERCALL_MSR, 0, 0],
+            Some(2) => [1, self.hypercall_register().unwrap_or(0), 0, 0],
             _ if (FIRST_LEAF..base).contains(&leaf) && leaf.is_multiple_of(STRIDE) => {
                 signature(leaf + LEAVES, b"Microsoft Hv")
             }
@@ -152,11 +180,7 @@ impl Xen {
         instruction: Hypercall,
         registers: &mut Registers,
     ) -> Result<u64, Finding> {
-        let right = match self.config.vendor {
-            Vendor::Intel => Hypercall::Vmcall,
-            Vendor::Amd => Hypercall::Vmmcall,
-        };
-        if self.config.mood == Mood::Absent || instruction != right {
+        if self.config.mood == Mood::Absent || instruction != self.config.vendor.instruction() {
             let vendor = self.config.vendor;
             let facts = format!("#UD: {instruction:?} on {vendor:?}, Xen is {:?}", self.config.mood);
             return Err(Verdict::Exception.because(facts));
@@ -166,7 +190,7 @@ impl Xen {
         let result = match (self.config.mood, registers.rax, registers.rdi) {
             (Mood::Hostile, ..) => self.any_number(),
             (Mood::Busy { calls }, ..) if before < calls => (-EAGAIN).cast_unsigned(),
-            (Mood::Kind | Mood::Busy { .. }, XEN_VERSION, XENVER_VERSION) => {
+            (Mood::Kind | Mood::Busy { .. } | Mood::Scrawling { .. }, XEN_VERSION, XENVER_VERSION) => {
                 let (major, minor) = self.config.version;
                 u64::from(major) << 16 | u64::from(minor)
             }
@@ -193,9 +217,33 @@ impl Xen {
         matches!((port, width), (UNPLUG, 2 | 4) | (UNPLUG_MORE, 1 | 2))
     }
 
-    /// Whether a register is the one that takes a hypercall page's address.
-    pub(crate) fn is_hypercall_register(register: u32) -> bool {
-        register == HYPERCALL_MSR
+    /// The register that takes a hypercall page's address.
+    pub(crate) fn hypercall_register(&self) -> Option<u32> {
+        let register = if self.config.base == FIRST_LEAF { HYPERCALL_MSR } else { HYPERCALL_MSR_BEHIND };
+        (self.config.mood != Mood::Absent).then_some(register)
+    }
+
+    /// Writes into a page how each hypercall is made; what an entry does not need stays as it was.
+    pub(crate) fn write_hypercalls(&self, page: &mut [u8]) {
+        if let Mood::Scrawling { byte } = self.config.mood {
+            page.fill(byte);
+            return;
+        }
+        let call = match self.config.vendor.instruction() {
+            Hypercall::Vmcall => [0x0F, 0x01, 0xC1],
+            Hypercall::Vmmcall => [0x0F, 0x01, 0xD9],
+        };
+        for (number, entry) in (0_u32..).zip(page.chunks_exact_mut(ENTRY)) {
+            if number == IRET {
+                entry[..2].copy_from_slice(&[0x0F, 0x0B]);
+                continue;
+            }
+            // mov eax, number; the call; ret
+            entry[0] = 0xB8;
+            entry[1..5].copy_from_slice(&number.to_le_bytes());
+            entry[5..8].copy_from_slice(&call);
+            entry[8] = 0xC3;
+        }
     }
 
     /// Numbers that code might take for something else, and others.
@@ -238,11 +286,27 @@ mod tests {
         assert!(Xen::accepts(0x10, 2) && Xen::accepts(0x12, 1) && !Xen::accepts(0x60, 1));
     }
 
+    /// A driver that reads another entry, or more of one than Xen writes, is to be found here as on Xen.
+    #[test]
+    fn the_hypercall_page_is_as_xen_writes_it() {
+        let entry = |config, number: usize| {
+            let mut page = [0xEE; 4096];
+            xen(config).write_hypercalls(&mut page);
+            page[number * ENTRY..][..10].to_vec()
+        };
+        let amd = Config { vendor: Vendor::Amd, ..Config::DEFAULT };
+        assert_eq!(entry(Config::DEFAULT, 17), [0xB8, 17, 0, 0, 0, 0x0F, 0x01, 0xC1, 0xC3, 0xEE]);
+        assert_eq!(entry(amd, 127), [0xB8, 127, 0, 0, 0, 0x0F, 0x01, 0xD9, 0xC3, 0xEE]);
+        assert_eq!(entry(amd, 23)[..3], [0x0F, 0x0B, 0xEE]);
+        assert_eq!(entry(Config { mood: Mood::Scrawling { byte: 7 }, ..amd }, 17), [7; 10]);
+    }
+
     #[test]
     fn another_hypervisor_is_below_when_the_base_is_not_the_first() {
         let xen = xen(Config { base: 0x4000_0100, ..Config::DEFAULT });
         assert_ne!(xen.cpuid(0x4000_0000)[1], 0x566E_6558);
         assert_ne!(xen.cpuid(0x4000_0000)[1], 0);
         assert_eq!(xen.cpuid(0x4000_0100)[1], 0x566E_6558);
+        assert_eq!(xen.cpuid(0x4000_0102), [1, 0x4000_0200, 0, 0], "its registers make room, too");
     }
 }

@@ -18,6 +18,7 @@ use nt_sys::{
         KeDelayExecutionThread, KeFlushQueuedDpcs, KeGetCurrentIrql, KeInitializeDpc, KeInitializeEvent,
         KeInitializeTimerEx, KeInsertQueueDpc, KeLowerIrql, KeRaiseIrqlToDpcLevel, KeReleaseSpinLock,
         KeReleaseSpinLockFromDpcLevel, KeSetEvent, KeSetTimerEx, KeWaitForSingleObject, KfRaiseIrql,
+        MmGetPhysicalAddress,
     },
 };
 
@@ -34,6 +35,9 @@ pub const BUGCHECK: ULONG = 0x0000_00E2;
 pub const ALLOCATES_IN_DUMP: u64 = 0x00FF_0001;
 /// and on this one it never returns.
 pub const NEVER_LEAVES_DUMP: u64 = 0x00FF_0002;
+
+/// Bytes in a page.
+pub(crate) const PAGE: usize = 4096;
 
 /// What begins the name of a service, before the crime's name.
 const PREFIX: &[u8] = b"\\probe-";
@@ -125,6 +129,7 @@ crimes! {
     FreesEvent = "frees-event",
     Leaks = "leaks",
     BadPointer = "bad-pointer",
+    PagedAddress = "paged-address",
     NullPointer = "null-pointer",
     WritesConstant = "writes-constant",
     // Kernel objects.
@@ -149,6 +154,9 @@ crimes! {
     WritesPort = "writes-port",
     ReadsRegister = "reads-register",
     HypercallPage = "hypercall-page",
+    SecondHypercallPage = "second-hypercall-page",
+    HypercallPageBeside = "hypercall-page-beside",
+    OtherRegister = "other-register",
     Misaligns = "misaligns",
     CannotUnwind = "cannot-unwind",
     Format = "format",
@@ -178,11 +186,11 @@ pub(crate) fn is(crime: Crime) -> bool {
     chosen() == crime
 }
 
-unsafe fn allocate(size: u64) -> *mut u8 {
+pub(crate) unsafe fn allocate(size: u64) -> *mut u8 {
     unsafe { ExAllocatePoolWithTag(_POOL_TYPE::NonPagedPoolNx, size, TAG).cast() }
 }
 
-unsafe fn free(block: *mut u8) {
+pub(crate) unsafe fn free(block: *mut u8) {
     unsafe { ExFreePoolWithTag(block.cast(), TAG) }
 }
 
@@ -245,7 +253,10 @@ pub(crate) unsafe fn commit(extension: *mut Extension) {
             | Crime::ReadsPort
             | Crime::WritesPort
             | Crime::ReadsRegister
+            | Crime::OtherRegister
             | Crime::HypercallPage
+            | Crime::SecondHypercallPage
+            | Crime::HypercallPageBeside
             | Crime::Misaligns
             | Crime::CannotUnwind
             | Crime::Format
@@ -395,6 +406,11 @@ unsafe fn memory(extension: *mut Extension) {
                 KeReleaseSpinLock(lock, irql);
             }
             Crime::FreesEvent => frees_event(),
+            Crime::PagedAddress => {
+                let paged: *mut u8 = ExAllocatePoolWithTag(1, 16, TAG).cast();
+                physical(paged);
+                free(paged);
+            }
             Crime::Leaks => {
                 black_box(allocate(100));
             }
@@ -481,8 +497,20 @@ unsafe fn machine(extension: *mut Extension) {
             Crime::ReadsRegister => {
                 asm!("rdmsr", in("ecx") 0xC000_0080_u32, out("eax") _, out("edx") _);
             }
-            Crime::HypercallPage => {
-                asm!("wrmsr", in("ecx") 0x4000_0000_u32, in("eax") 0x1000_u32, in("edx") 0_u32);
+            Crime::OtherRegister => {
+                asm!("wrmsr", in("ecx") 0xC000_0080_u32, in("eax") 0_u32, in("edx") 0_u32);
+            }
+            // Of memory that nobody has said is there, as another page than the first, over what lies around a block.
+            Crime::HypercallPage => write_hypercall_page(0x1000),
+            Crime::SecondHypercallPage => {
+                let page = allocate(PAGE as u64);
+                write_hypercall_page(physical(page) + 1);
+                free(page);
+            }
+            Crime::HypercallPageBeside => {
+                let block = allocate(100);
+                write_hypercall_page(physical(block) & !0xFFF);
+                free(block);
             }
             Crime::Misaligns => misaligned(),
             Crime::CannotUnwind => without_unwind_data(),
@@ -493,6 +521,18 @@ unsafe fn machine(extension: *mut Extension) {
                 KeSetEvent(&raw mut (*extension).event, 0, TRUE);
             }
         }
+    }
+}
+
+/// Where something is in physical memory.
+pub(crate) unsafe fn physical(address: *mut u8) -> u64 {
+    unsafe { MmGetPhysicalAddress(address.cast()).QuadPart }.cast_unsigned()
+}
+
+/// Has Xen write its hypercalls to a physical address.
+pub(crate) unsafe fn write_hypercall_page(address: u64) {
+    unsafe {
+        asm!("wrmsr", in("ecx") 0x4000_0000_u32, in("rax") address, in("rdx") address >> 32);
     }
 }
 

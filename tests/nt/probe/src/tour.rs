@@ -23,7 +23,11 @@ use nt_sys::{
     },
 };
 
-use crate::{crime, device::Extension, thread};
+use crate::{
+    crime::{self, PAGE},
+    device::Extension,
+    thread,
+};
 
 /// A millisecond, in units of 100 ns.
 const MILLISECOND: i64 = 10_000;
@@ -67,6 +71,8 @@ pub(crate) unsafe fn take(extension: *mut Extension) -> u32 {
         thread::threads(&mut facts, extension);
         facts.seen = 700;
         thread::registry(&mut facts, extension);
+        facts.seen = 800;
+        pages(&mut facts);
         let paged = ExAllocatePoolWithTag(PAGED_POOL, 16, crime::TAG);
         ExFreePoolWithTag(paged, crime::TAG);
         let odd: [i8; 3] = [b'a'.cast_signed(), b'b'.cast_signed(), b'c'.cast_signed()];
@@ -222,6 +228,24 @@ unsafe fn clocks(facts: &mut Facts) {
         facts.holds((later - after) * 1_000 >= per_second);
         let interrupt_time = KeQueryUnbiasedInterruptTime();
         facts.holds(interrupt_time <= KeQueryUnbiasedInterruptTime());
+    }
+}
+
+/// Where memory is, and what Xen writes there when it is given a page for its hypercalls.
+unsafe fn pages(facts: &mut Facts) {
+    unsafe {
+        let block = crime::allocate(2 * PAGE as u64);
+        let next = block.add(PAGE);
+        let [first, second] = [block, next].map(|page| crime::physical(page));
+        facts.holds(first % 4096 == 0 && second % 4096 == 0);
+        facts.holds(first != second);
+        facts.holds(crime::physical(block) == first);
+        facts.holds(crime::physical(block.add(5)) == first + 5);
+        crime::write_hypercall_page(second);
+        // The entry of `xen_version`: `mov eax, 17`.
+        let entry = next.add(17 * 32).cast::<[u8; 5]>();
+        facts.holds(entry.read_volatile() == [0xB8, 17, 0, 0, 0]);
+        crime::free(block);
     }
 }
 
