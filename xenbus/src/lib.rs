@@ -3,17 +3,17 @@
 //! A driver finds Xen, and asks it something:
 //!
 //! ```
-//! use xenbus::{Xen, version};
-//! # use xenbus::NotXen;
+//! use xenbus::{NotXen, Version, Xen, seam::Mapped, version};
 //!
-//! async fn greet() -> Option<xenbus::Version> {
-//!     // On a processor that Xen has lent to a guest; elsewhere this says what is missing.
-//!     let xen = Xen::detect().ok()?;
-//!     version(&xen).await.ok()
+//! async fn greet(page: Mapped) -> Result<Option<Version>, NotXen> {
+//!     // On a processor that Xen has lent to a guest; elsewhere this says what is missing. The page is for processors of a
+//!     // maker that nobody knows.
+//!     let xen = Xen::detect(|| Some(page))?;
+//!     Ok(version(&xen).await.ok())
 //! }
 //! ```
 //!
-//! - [`x86`]: the processor's side: CPUID, VMCALL and VMMCALL. No operating system is in it;
+//! - [`x86`]: the processor's side: CPUID, VMCALL and VMMCALL, the hypercall page. No operating system is in it;
 //! - [`hypercall`]: the calls themselves, as futures over any [`Hypervisor`].
 #![no_std]
 #![deny(unsafe_code)]
@@ -39,4 +39,4 @@ pub mod x86;
 pub use hypercall::{Version, version};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{NotXen, Xen};
-pub use xen_abi::{Errno, Hypervisor};
+pub use xen_abi::{Errno, Hypervisor, seam};

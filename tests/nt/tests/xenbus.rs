@@ -6,6 +6,8 @@
 
 #[path = "xenbus/passive.rs"]
 mod passive;
+#[path = "xenbus/unknown.rs"]
+mod unknown;
 
 use std::{collections::BTreeMap, time::Duration};
 

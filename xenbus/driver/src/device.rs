@@ -16,7 +16,7 @@ use kexec_nt::{
     memory::DeviceMemory,
     report::{Weight, line},
     request::{Pended, Request},
-    wait::block_on,
+    wait::{block_on, look_for},
 };
 use nt_sys::{
     STATUS_CANCELLED, STATUS_DEVICE_BUSY, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST,
@@ -25,7 +25,7 @@ use nt_sys::{
 use xenbus::{Errno, Version, Xen, version};
 
 use crate::{
-    IOCTL_XENBUS_VERSION,
+    IOCTL_XENBUS_VERSION, find,
     record::Record,
     tasks::{BEAT, Events, Failure, REQUESTS, TOLERANCE, answer},
 };
@@ -103,7 +103,7 @@ fn bring_up(
     memory: &mut DeviceMemory,
     passive: &mut Passive,
 ) -> Result<(Parts, Record, Interrupt), Status> {
-    let xen = Xen::detect().map_err(|missing| {
+    let xen = look_for(passive, find::xen).map_err(|missing| {
         line(Weight::Error, format_args!("xenbus: {missing}"));
         Status::failure(STATUS_NO_SUCH_DEVICE)
     })?;

@@ -8,6 +8,8 @@ use kexec_nt::crash::{self, Crash, DumpPlatform};
 use nt_sys::{NTSTATUS, STATUS_IO_DEVICE_ERROR, STATUS_IO_TIMEOUT, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS};
 use xenbus::{Errno, Version, Xen, version};
 
+use crate::find;
+
 /// Longer than a hypercall takes, and short enough for whoever waits for a dump.
 const LIMIT: Duration = Duration::from_millis(10);
 
@@ -22,7 +24,7 @@ async fn ask(_level: &mut Dispatch, xen: Xen) -> Result<Version, Errno> {
 
 /// What `DriverEntry` does for a dump.
 pub(crate) fn enter(crash: &mut Crash) -> NTSTATUS {
-    let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };
+    let Some(Ok(xen)) = find::xen() else { return STATUS_NO_SUCH_DEVICE };
     // The pool has one slot, and this is the only spawn of the image's life.
     let Ok(task) = EXECUTOR.spawn(&TASKS, ask, xen) else { return STATUS_IO_DEVICE_ERROR };
     match crash.wait(&EXECUTOR, task, LIMIT) {

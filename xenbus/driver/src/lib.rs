@@ -1,6 +1,7 @@
 //! `xenbus.sys`, so far: a device that finds Xen, has one interrupt, and answers one question.
 //!
 //! - `entry`: `DriverEntry`, for a driver and for a crash dump;
+//! - `find`: Xen, and how it is called;
 //! - [`device`]: start, requests, removal;
 //! - [`tasks`]: what the device's tasks do: the part without an operating system;
 //! - [`record`]: what an operator finds in the registry;
@@ -27,6 +28,7 @@ extern crate std;
 pub mod device;
 pub mod dump;
 mod entry;
+mod find;
 pub mod record;
 pub mod signal;
 pub mod tasks;

@@ -26,6 +26,7 @@ const IRP: &str = "kexec/nt/src/irp.rs";
 const REQUEST: &str = "kexec/nt/src/request.rs";
 const XENBUS: &str = "xenbus/driver/src/device.rs";
 const RECORD: &str = "xenbus/driver/src/record.rs";
+const FIND: &str = "xenbus/src/x86/find.rs";
 
 /// Every joint.
 #[rustfmt::skip]
@@ -205,12 +206,21 @@ pub const JOINTS: &[Joint] = &[
         "let interrupt = running.interrupt; unsafe { running.memory.free() }; interrupt.disconnect(passive); return;\n",
         "upcalls_during_a_removal_harm_nobody"),
     // Xen is found, and asked.
-    joint("other-makers-instruction", "xenbus/src/x86.rs",
-        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Ok(Self::Vmmcall),",
-        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Ok(Self::Vmcall),", "finds_every_xen"),
-    joint("only-the-first-leaf", "xenbus/src/x86.rs",
+    joint("other-makers-instruction", FIND,
+        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Some(Self::Vmmcall),",
+        "b\"AuthenticAMD\" | b\"HygonGenuine\" => Some(Self::Vmcall),", "finds_every_xen"),
+    joint("only-the-first-leaf", FIND,
         "(cpuid::FIRST_LEAF..cpuid::END_OF_LEAVES)",
         "(cpuid::FIRST_LEAF..cpuid::FIRST_LEAF + 1)", "finds_every_xen"),
+    joint("xen-not-given-a-page", "xenbus/src/x86/page.rs",
+        "unsafe { processor.write_msr(register, address) };",
+        "let _ = (register, address);", "unknown::a_life_on_an_unknown_processor"),
+    joint("xen-given-another-page", "kexec/nt/src/page.rs",
+        "address >> SHIFT",
+        "address >> SHIFT ^ 1", "unknown::a_life_on_an_unknown_processor"),
+    joint("any-entry-believed", "xenbus/src/x86/page.rs",
+        "judge(&entry).ok_or(PageError::StrangeEntry(entry))",
+        "judge(&entry).or(Some(Instruction::Vmcall)).ok_or(PageError::StrangeEntry(entry))", "unknown::does_not_start_with_a_strange_page"),
     joint("busy-xen-not-asked-again", "xenbus/src/hypercall.rs",
         "Err(Errno::EAGAIN | Errno::EBUSY) => yield_now().await,",
         "Err(Errno::EAGAIN | Errno::EBUSY) => return Err(Errno::EAGAIN),", "a_busy_xen_is_asked_again"),
@@ -219,8 +229,8 @@ pub const JOINTS: &[Joint] = &[
         "if let Some(driver) = NonNull::new(driver) {",
         "if let Some(driver) = Some(NonNull::new(driver).unwrap_or(NonNull::dangling())) {", "the_dump_asks_the_same_question"),
     joint("dump-allocates", "xenbus/driver/src/dump.rs",
-        "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };",
-        "let Ok(xen) = Xen::detect() else { return STATUS_NO_SUCH_DEVICE };\n    let _ = kexec_nt::memory::DeviceMemory::new().put(0_u64);",
+        "let Some(Ok(xen)) = find::xen() else { return STATUS_NO_SUCH_DEVICE };",
+        "let Some(Ok(xen)) = find::xen() else { return STATUS_NO_SUCH_DEVICE };\n    let _ = kexec_nt::memory::DeviceMemory::new().put(0_u64);",
         "the_dump_asks_the_same_question"),
     joint("dump-polls-nothing", "kexec/src/crash.rs",
         "self.try_run(level);",
