@@ -5,7 +5,8 @@
 //! - [`ring`]: requests and responses in shared pages;
 //! - [`blkif`]: a disk;
 //! - [`netif`]: a NIC;
-//! - [`console`]: the guest's console.
+//! - [`console`]: the guest's console;
+//! - [`xs_wire`]: the messages of xenstore.
 #![forbid(unsafe_code)]
 
 pub mod blkif;
@@ -14,3 +15,4 @@ pub mod netif;
 pub mod protocols;
 pub mod ring;
 pub mod xenbus;
+pub mod xs_wire;

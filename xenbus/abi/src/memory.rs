@@ -6,6 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::domid::DomId;
 
+/// Adds pages that are nowhere in the guest's memory; answers of how many extents. Takes a [`Reservation`].
+pub const XENMEM_INCREASE_RESERVATION: u64 = 0;
 /// Gives pages back; answers of how many extents. Takes a [`Reservation`].
 pub const XENMEM_DECREASE_RESERVATION: u64 = 1;
 /// Answers how many pages the domain has. Takes a [`Domain`].

@@ -168,7 +168,6 @@ pub(crate) const LEFT_OUT: &[(&[&str], &str)] = &[
             "VMASST_TYPE_pae_extended_cr3",
             "VMASST_TYPE_writable_pagetables",
             "XENMEM_exchange",
-            "XENMEM_increase_reservation",
             "XENMEM_machphys_*",
             "__HYPERVISOR_VIRT_*",
             "struct gnttab_transfer",

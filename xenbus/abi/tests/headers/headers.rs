@@ -41,6 +41,7 @@ const HEADERS: &str = "
 #include <xen/io/netif.h>
 #include <xen/io/protocols.h>
 #include <xen/io/xenbus.h>
+#include <xen/io/xs_wire.h>
 #define IS_SIGNED(x) _Generic((x), int8_t: 1, int16_t: 1, int32_t: 1, int64_t: 1, default: 0)
 ";
 
