@@ -227,8 +227,7 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Whether a task, or what a task has left behind, waits for a time.
-    #[cfg(all(feature = "std", feature = "table"))]
-    pub(crate) fn has_timers(&self) -> bool {
+    pub fn has_timers(&self) -> bool {
         !self.core.timers.is_empty()
     }
 

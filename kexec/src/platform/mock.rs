@@ -315,6 +315,15 @@ impl<L: Level> Mock<L> {
         *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(interrupt));
     }
 
+    /// Does something while every other CPU is captured, as a kernel does when it suspends: no doorbell is answered, and no task woken for
+    /// nothing, in the middle of it.
+    pub fn captured<R>(&self, work: impl FnOnce() -> R) -> R {
+        let before = self.disturbing.swap(true, Relaxed);
+        let outcome = work();
+        self.disturbing.store(before, Relaxed);
+        outcome
+    }
+
     /// A point at which other CPUs may do something. What they do is not disturbed itself.
     fn disturb(&self) {
         if self.disturbing.swap(true, Relaxed) {
