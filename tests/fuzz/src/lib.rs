@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+pub mod hypercall_args;
+mod seeds;
+mod xs_wire_server;
+
+pub use hypercall_args::hypercall_args;
+pub use seeds::{mutated, seeded};
+pub use xs_wire_server::{Action, Kind, Part, Tx, script, xs_wire_server};
