@@ -32,7 +32,12 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod event;
 pub mod hypercall;
+pub mod page;
+pub mod store;
+#[cfg(test)]
+mod test_page;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
