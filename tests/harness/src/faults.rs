@@ -1,0 +1,82 @@
+//! The machine's faults, for a scenario of kexec's testing kit.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use kexec::testing::Scenario;
+use xen_sim::{Fault, Peer, Suspend};
+
+use crate::Rig;
+
+/// How late a late event is: a multiple of what a driver waits for if it polls.
+const LATE: Duration = Duration::from_secs(2);
+
+/// What happens to a guest, at whatever moment.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    /// It suspends itself, as its own code does that when the toolstack asks it to.
+    Suspends(Suspend),
+    /// To the machine.
+    Fault(Fault),
+    /// To the backend of each device that it has.
+    Backends(fn(xen_sim::DeviceId) -> Fault),
+}
+
+const ALL: &[(&str, Happens)] = &[
+    ("migrate", Happens::Suspends(Suspend::Migrated)),
+    ("cancelled suspend", Happens::Suspends(Suspend::Cancelled)),
+    ("kill xenstored", Happens::Fault(Fault::Kill(Peer::Xenstored))),
+    ("wedge xenstored", Happens::Fault(Fault::Wedge(Peer::Xenstored))),
+    ("garbage from xenstored", Happens::Fault(Fault::Garbage(Peer::Xenstored))),
+    ("kill backends", Happens::Backends(|device| Fault::Kill(Peer::Device(device)))),
+    ("close backends", Happens::Backends(Fault::Close)),
+    ("wedge backends", Happens::Backends(|device| Fault::Wedge(Peer::Device(device)))),
+    ("garbage from backends", Happens::Backends(|device| Fault::Garbage(Peer::Device(device)))),
+    ("drop event", Happens::Fault(Fault::DropEvent(1))),
+    ("repeat event", Happens::Fault(Fault::DuplicateEvent(1, LATE))),
+    ("delay event", Happens::Fault(Fault::DelayEvent(1, LATE))),
+    ("fail allocation", Happens::Fault(Fault::FailAllocation(1))),
+];
+
+/// A scenario whose world has a [`Rig`].
+pub trait WithFaults {
+    /// Adds every fault of the machine to the scenario's: each happens at each poll boundary, one in a run.
+    ///
+    /// | fault | |
+    /// |---|---|
+    /// | `migrate`, `cancelled suspend` | the guest [suspends itself](Rig::on_suspend), and goes on in another domain, or where it was |
+    /// | `kill xenstored`, `wedge xenstored`, `garbage from xenstored` | its connection ends, hangs, or answers with nonsense once |
+    /// | `kill backends`, `close backends`, `wedge backends`, `garbage from backends` | so do the backends of all its devices |
+    /// | `drop event`, `repeat event`, `delay event` | the next event for the guest does not come, comes twice, or comes late |
+    /// | `fail allocation` | the next page that the guest asks for is not to be had |
+    #[must_use]
+    fn machine_faults(self) -> Self;
+}
+
+impl<W: AsRef<Rig> + 'static> WithFaults for Scenario<W> {
+    fn machine_faults(self) -> Self {
+        ALL.iter().fold(self, |scenario, (name, happens)| {
+            scenario.fault(name, |world| world.as_ref().befall(*happens))
+        })
+    }
+}
+
+impl Rig {
+    fn befall(&self, happens: Happens) {
+        let (machine, guest) = (self.machine(), self.guest());
+        match happens {
+            Happens::Suspends(suspend) => {
+                machine.toolstack().expect_suspend(guest, suspend);
+                self.suspend();
+            }
+            Happens::Fault(fault) => machine.inject(guest, fault),
+            Happens::Backends(fault) => {
+                machine
+                    .toolstack()
+                    .devices(guest)
+                    .into_iter()
+                    .for_each(|device| machine.inject(guest, fault(device)));
+            }
+        }
+    }
+}
