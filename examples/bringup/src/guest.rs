@@ -1,0 +1,239 @@
+//! The guest: what a bus driver does from its load to its end.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::join3;
+use kexec::{Executor, Scope, Table, irql::Dispatch, platform::mock::Mock};
+use xen_abi::{
+    event_channel::EvtchnPort,
+    hvm::params::{CallbackVia, HVM_PARAM_CALLBACK_IRQ},
+    io::xs_wire::XsError,
+    sched::{SHUTDOWN_POWEROFF, SHUTDOWN_SUSPEND},
+};
+use xen_sim::Guest as Platform;
+use xenbus::{
+    Errno, Version, event,
+    hypercall::{event_channel, hvm, sched},
+    page::{MapError, SharedInfo},
+    store::{ConnectError, Store, StoreError},
+    version,
+};
+
+use crate::timeline::Timeline;
+
+/// The interrupt line by which upcalls come.
+const LINE: u8 = 28;
+
+/// What is read, by three readers at the same time.
+const KEYS: [&[&str]; 3] = [
+    &["name", "domid", "vm"],
+    &["memory/target", "memory/static-max", "device"],
+    &["control/shutdown", "control/platform-feature-xs_reset_watches", "no/such/key"],
+];
+
+/// The longest value that is expected of these.
+const LONGEST: usize = 256;
+
+/// The driver, and what it has of Xen.
+pub(crate) struct Driver {
+    pub(crate) platform: Platform,
+    pub(crate) executor: &'static Executor<Mock>,
+    pub(crate) slots: &'static Table<8192>,
+    pub(crate) scope: &'static Scope,
+    pub(crate) store: Store<Platform>,
+    pub(crate) timeline: Timeline,
+    /// There while the driver is up.
+    shared: Mutex<Option<Arc<SharedInfo<Platform>>>>,
+    /// The store's port, while the driver is up.
+    port: Mutex<Option<EvtchnPort>>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) version: Version,
+    /// Each key, and its value; none if there is no such key.
+    pub(crate) values: Vec<(&'static str, Option<String>)>,
+}
+
+/// Why the driver has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    Xen(Errno),
+    SharedInfo(MapError),
+    Connect(ConnectError),
+    Read(&'static str, StoreError),
+    Closing,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        platform: Platform,
+        executor: &'static Executor<Mock>,
+        slots: &'static Table<8192>,
+        scope: &'static Scope,
+        timeline: Timeline,
+    ) -> Self {
+        let store = Store::new();
+        Self {
+            platform,
+            executor,
+            slots,
+            scope,
+            store,
+            timeline,
+            shared: Mutex::default(),
+            port: Mutex::default(),
+        }
+    }
+
+    /// An interrupt: says to whoever waits for it what has come.
+    pub(crate) fn upcall(&self, vcpu: u32) {
+        let shared = locked(&self.shared).clone();
+        let (Some(shared), Ok(vcpu)) = (shared, usize::try_from(vcpu)) else { return };
+        let port = *locked(&self.port);
+        while event::take_pending(&**shared, vcpu, |come| {
+            if Some(come) == port {
+                self.store.notify();
+            }
+        }) {}
+    }
+
+    /// Suspends the guest, and goes on in what may be another domain on another machine.
+    pub(crate) fn suspend(&self, at: &Dispatch) {
+        let outcome = sched::shutdown(&self.platform, SHUTDOWN_SUSPEND);
+        self.timeline.say(
+            "guest",
+            format_args!(
+                "suspended: {}",
+                match outcome {
+                    Ok(false) => "and resumed in another domain",
+                    Ok(true) => "cancelled, nothing has changed",
+                    Err(_) => "Xen refused",
+                }
+            ),
+        );
+        // If it cannot be connected again, nobody believes that it is.
+        let was_up = outcome == Ok(false) && locked(&self.port).take().is_some();
+        if was_up {
+            match self.plug_in(at) {
+                Ok(port) => self.timeline.say("guest", format_args!("connected again, port {port}")),
+                Err(stopped) => self.timeline.say("guest", format_args!("not connected again: {stopped}")),
+            }
+        }
+    }
+
+    /// Makes or renews what a new domain does not have: the shared page, upcalls, and the connection to the store.
+    fn plug_in(&self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
+        let before = locked(&self.shared).take();
+        let shared = match before {
+            Some(shared) => {
+                shared.renew().map_err(Stopped::SharedInfo)?;
+                shared
+            }
+            None => Arc::new(SharedInfo::map(&self.platform).map_err(Stopped::SharedInfo)?),
+        };
+        event::mask_all(&**shared);
+        *locked(&self.shared) = Some(shared);
+        hvm::set_param(&self.platform, HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(LINE).to_param())
+            .map_err(Stopped::Xen)?;
+        let port = self.store.connect(at, &self.platform).map_err(Stopped::Connect)?;
+        *locked(&self.port) = Some(port);
+        event_channel::unmask(&self.platform, port).map_err(Stopped::Xen)?;
+        Ok(port)
+    }
+
+    async fn read_all(
+        &self,
+        at: &Dispatch,
+        keys: &[&'static str],
+    ) -> Result<Vec<(&'static str, Option<String>)>, Stopped> {
+        let mut values = Vec::new();
+        for &key in keys {
+            let value = self.read(at, key).await?;
+            match &value {
+                Some(value) => self.timeline.say("guest", format_args!("{key} = `{value}`")),
+                None => self.timeline.say("guest", format_args!("{key}: there is none")),
+            }
+            values.push((key, value));
+        }
+        Ok(values)
+    }
+
+    async fn read(&self, at: &Dispatch, key: &'static str) -> Result<Option<String>, Stopped> {
+        let mut room = [0; LONGEST];
+        loop {
+            match self.store.read(at, key, &mut room).await {
+                Ok(value) => return Ok(Some(String::from_utf8_lossy(value).into_owned())),
+                Err(StoreError::Refused(XsError::ENOENT)) => return Ok(None),
+                // The guest was suspended, and is connected again by now: the answer was lost, not the question.
+                Err(StoreError::Disconnected) if locked(&self.port).is_some() => {
+                    self.timeline.say("guest", format_args!("{key}: asked again"));
+                }
+                Err(error) => return Err(Stopped::Read(key, error)),
+            }
+        }
+    }
+}
+
+/// The driver's life: it comes up, looks around, and switches the guest off.
+pub(crate) async fn live(at: &mut Dispatch, driver: &'static Driver) -> Result<Found, Stopped> {
+    let version = version(&driver.platform).await.map_err(Stopped::Xen)?;
+    driver.timeline.say("guest", format_args!("on Xen {version}, as domain {}", driver.platform.domain()));
+    let up = Up { driver, at };
+    let port = driver.plug_in(up.at)?;
+    driver.timeline.say("guest", format_args!("connected to xenstore, port {port}"));
+    let server = driver.executor.within(driver.scope).spawn(driver.slots, serve, driver);
+    // It is being closed, if it takes no more.
+    server.map_err(|_| Stopped::Closing)?.detach();
+    let [one, two, three] = KEYS.map(|keys| driver.read_all(up.at, keys));
+    let (one, two, three) = join3(one, two, three).await;
+    let values = [one?, two?, three?].concat();
+    if let Ok(close) = driver.scope.close() {
+        close.await;
+    }
+    drop(up);
+    driver.timeline.say("guest", "switches itself off");
+    sched::shutdown(&driver.platform, SHUTDOWN_POWEROFF).map_err(Stopped::Xen)?;
+    Ok(Found { version, values })
+}
+
+/// Moves the store's bytes.
+async fn serve(at: &mut Dispatch, driver: &'static Driver) {
+    driver.store.serve(at).await;
+}
+
+/// The driver is up; whatever ends that, it lets go of what is Xen's.
+struct Up<'a> {
+    driver: &'a Driver,
+    at: &'a Dispatch,
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        *locked(&self.driver.port) = None;
+        self.driver.store.disconnect(self.at);
+        // Without a line there are no upcalls, which would find nothing.
+        let _ = hvm::set_param(&self.driver.platform, HVM_PARAM_CALLBACK_IRQ, 0);
+        drop(locked(&self.driver.shared).take());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Xen(errno) => write!(f, "Xen answered {errno}"),
+            Self::SharedInfo(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Read(key, error) => write!(f, "{key}: {error}"),
+            Self::Closing => f.write_str("the driver is being removed"),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One run, to be looked at.
+
+use std::{fs::File, path::Path, process::ExitCode, time::Duration};
+
+use kexec::{
+    Scope,
+    platform::mock::keep,
+    trace::{self, Output, Perfetto},
+};
+use xen_harness::{Player, Rig};
+use xen_sim::GuestConfig;
+
+use crate::{
+    arguments::Arguments,
+    guest::{Driver, live},
+    timeline::Timeline,
+};
+
+/// No guest takes longer to come up.
+const LIMIT: Duration = Duration::from_mins(10);
+
+static PICTURE: Perfetto = Perfetto::new();
+static OUTPUT: Output = Output::new(&PICTURE);
+
+pub(crate) fn once(wanted: &Arguments) -> ExitCode {
+    // Better now than after the run.
+    if let Some(file) = &wanted.trace
+        && let Err(error) = File::create(file)
+    {
+        eprintln!("{}: cannot be written: {error}", file.display());
+        return ExitCode::from(2);
+    }
+    let mut player = Player::new(wanted.seed);
+    let rig = Rig::new(&mut player, GuestConfig { name: "bringup".into(), ..GuestConfig::default() });
+    let driver = rig.driver(&mut player, "guest");
+    let timeline = Timeline::new(driver, true);
+    let looks_at_all = wanted.trace.is_some();
+    let lines = timeline.clone();
+    rig.machine().observe(move |line| {
+        if looks_at_all || !line.is_detail {
+            lines.say_at(line.at, &line.who, &line.what);
+        }
+    });
+    if looks_at_all {
+        trace::set_output(Some(&OUTPUT));
+        driver.trace_tasks(true);
+    }
+    let slots = rig.pool::<8192, 4>(&mut player);
+    let guest = keep(Driver::new(rig.guest().clone(), driver, slots, keep(Scope::new("guest")), timeline));
+    rig.guest().on_upcall(|vcpu, _| guest.upcall(vcpu));
+    let task = driver.spawn(slots, live, &*guest).expect("a slot is free");
+    while !task.is_finished() && player.step(LIMIT) {}
+    let time = player.time();
+    let outcome = task.try_take();
+    let closed = player.close();
+    println!();
+    let mut is_right = true;
+    match outcome {
+        Ok(Ok(Ok(found))) => println!("  found Xen {}, and {} keys", found.version, found.values.len()),
+        Ok(Ok(Err(stopped))) => {
+            println!("  the guest has stopped: {stopped}");
+            is_right = false;
+        }
+        Ok(Err(_)) | Err(_) => {
+            println!("  the guest has not come to its end");
+            is_right = false;
+        }
+    }
+    if let Err(executor) = closed {
+        println!("  the executor `{executor}` cannot be closed: a task of it does not end");
+        is_right = false;
+    }
+    for (what, count) in rig.machine().counts() {
+        println!("  {count:>8} {what}");
+    }
+    println!("  {:>8} polls, {:.3} ms of virtual time", driver.stats().polls, time.as_secs_f64() * 1e3);
+    if let Some(file) = &wanted.trace {
+        is_right &= save(file);
+    }
+    let audit = rig.machine().audit(rig.guest());
+    print!("{audit}");
+    if is_right && audit.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn save(file: &Path) -> bool {
+    trace::set_output(None);
+    match PICTURE.save(file) {
+        Ok(()) => println!("  the picture is in {}: open it in ui.perfetto.dev", file.display()),
+        Err(error) => eprintln!("{}: cannot be written: {error}", file.display()),
+    }
+    true
+}
