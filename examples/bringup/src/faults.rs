@@ -1,6 +1,10 @@
 //! Every run, to be sure of.
 
-use std::process::ExitCode;
+use std::{
+    cell::Cell,
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
 
 use kexec::{
     platform::mock::keep,
@@ -44,7 +48,9 @@ fn world(sim: &mut Sim) -> World {
 }
 
 fn scenario() -> Scenario<World> {
-    Scenario::new("bringup", world).machine_faults().check(|world, case| {
+    let runs = Runs::default();
+    Scenario::new("bringup", world).machine_faults().check(move |world, case| {
+        runs.one_more();
         let audit = world.rig.machine().audit(world.rig.guest());
         assert!(audit.is_clean(), "{audit}");
         if matches!(
@@ -60,6 +66,9 @@ fn scenario() -> Scenario<World> {
 pub(crate) fn enumerate(seed: u64) -> ExitCode {
     println!("every fault at every poll boundary: under a calm plan, and wild ones from seed {seed} on");
     let report = scenario().seeds(seed..seed.saturating_add(SEEDS)).enumerate();
+    if stderr().is_terminal() {
+        eprint!("\r");
+    }
     print!("{report}");
     println!("{}", if report.is_ok() { "audit: clean in every run" } else { "audit: not clean" });
     if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -67,6 +76,19 @@ pub(crate) fn enumerate(seed: u64) -> ExitCode {
 
 /// Wild plans that are tried.
 const SEEDS: u64 = 3;
+
+/// How many runs there were, for whoever waits.
+#[derive(Default)]
+struct Runs(Cell<u64>);
+
+impl Runs {
+    fn one_more(&self) {
+        self.0.set(self.0.get() + 1);
+        if self.0.get().is_multiple_of(100) && stderr().is_terminal() {
+            eprint!("\r{} runs", self.0.get());
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

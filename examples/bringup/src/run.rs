@@ -13,7 +13,7 @@ use xen_sim::GuestConfig;
 use crate::{
     arguments::Arguments,
     guest::{Driver, live},
-    timeline::Timeline,
+    timeline::{self, Timeline},
 };
 
 /// No guest takes longer to come up.
@@ -31,16 +31,17 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
         return ExitCode::from(2);
     }
     let mut player = Player::new(wanted.seed);
-    let rig = Rig::new(&mut player, GuestConfig { name: "bringup".into(), ..GuestConfig::default() });
+    let looks_at_all = wanted.trace.is_some();
+    let config = GuestConfig { name: "bringup".into(), ..GuestConfig::default() };
+    let rig = Rig::watched(&mut player, config, |machine| {
+        machine.observe(move |line| {
+            if looks_at_all || !line.is_detail {
+                timeline::print(line.at, &line.who, &line.what);
+            }
+        });
+    });
     let driver = rig.driver(&mut player, "guest");
     let timeline = Timeline::new(driver, true);
-    let looks_at_all = wanted.trace.is_some();
-    let lines = timeline.clone();
-    rig.machine().observe(move |line| {
-        if looks_at_all || !line.is_detail {
-            lines.say_at(line.at, &line.who, &line.what);
-        }
-    });
     if looks_at_all {
         trace::set_output(Some(&OUTPUT));
         driver.trace_tasks(true);

@@ -60,6 +60,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Rig {
     /// A machine with a guest of this kind. Its own tasks run on a device's executor, `xen`.
     pub fn new(executors: &mut impl Executors, config: GuestConfig) -> Self {
+        Self::watched(executors, config, |_| ())
+    }
+
+    /// The same, of a machine to which something is done before it has a guest: somebody [looks on](Machine::observe), for instance.
+    pub fn watched(
+        executors: &mut impl Executors,
+        config: GuestConfig,
+        prepare: impl FnOnce(&Machine),
+    ) -> Self {
         let seed = executors.seed();
         let wires = Arc::new(Wires {
             machine: executors.device("xen"),
@@ -73,6 +82,7 @@ impl Rig {
         });
         let machine = Machine::new(seed);
         machine.attach(Ties(wires.clone()));
+        prepare(&machine);
         let guest = machine.create(config);
         let slots = executors.pool::<512, 2>();
         let rig = Self { machine, guest, wires };
