@@ -1,4 +1,4 @@
-//! Runs kexec's tests for Miri, where a nightly toolchain has it.
+//! Runs the tests for Miri, where a nightly toolchain has it.
 //!
 //! Only what is installed is used: `cargo miri setup` by itself would ask rustup for the library's
 //! sources, so they are looked for first.
@@ -27,6 +27,12 @@ const WAYS: &[Way] = &[
     Way { model: "Tree Borrows", seeds: 1, flags: "-Zmiri-tree-borrows" },
 ];
 
+/// What it interprets: kexec, and the accesses to pages that somebody else writes to.
+const TESTS: &[&str] = &[
+    "--package kexec --all-features --test miri",
+    "--package xen-abi --lib seam",
+];
+
 /// Runs the tests under each model.
 ///
 /// # Errors
@@ -51,11 +57,13 @@ pub fn run(host: &Host) -> Result<Outcome> {
     let mut notes = Vec::new();
     for Way { model, seeds, flags } in WAYS {
         // The seeds run at the same time and talk into each other's lines: there is nothing to count.
-        cargo(host)
-            .words("miri test --package kexec --all-features --test miri --target-dir")
-            .path(&host.target().join("miri"))
-            .set("MIRIFLAGS", &format!("-Zmiri-many-seeds=0..{seeds} {flags}"))
-            .run()?;
+        for tests in TESTS {
+            cargo(host)
+                .words(&format!("miri test {tests} --target-dir"))
+                .path(&host.target().join("miri"))
+                .set("MIRIFLAGS", &format!("-Zmiri-many-seeds=0..{seeds} {flags}"))
+                .run()?;
+        }
         notes.push(format!("{seeds} seeds under {model}"));
     }
     passed(notes.join(", "))

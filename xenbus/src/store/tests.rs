@@ -17,7 +17,7 @@ use super::{
     link::{Link, Pumped},
     ring::Violation,
 };
-use crate::test_page;
+use crate::test_page::page;
 
 /// A page that both ends have.
 struct Shared(&'static Mapped);
@@ -39,7 +39,7 @@ struct Daemon {
 
 /// A connection over a page whose indices begin here, and the other end of it.
 fn connected(first: u32) -> (Link<Shared, 4>, Daemon) {
-    let page = test_page::leak();
+    let page = page();
     for index in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
         page.store(index, first);
     }

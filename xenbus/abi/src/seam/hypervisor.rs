@@ -7,17 +7,20 @@ use super::Port;
 ///
 /// # Safety
 ///
-/// **Implementation safety.** A call has the effects on memory that Xen's public headers give to it, and
-/// no other.
+/// What each method promises under *Implementation safety* holds.
 pub unsafe trait Hypervisor: Sync {
     /// Makes hypercall `number` and returns what it answered: see [`Errno::check`](crate::Errno::check).
     ///
     /// Callable at any level. It may take as long as Xen likes; it does not wait for an event unless that is
     /// what the call is for.
     ///
+    /// # Implementation safety
+    ///
+    /// The call has the effects on memory that Xen's public headers give to it, and no other.
+    ///
     /// # Safety
     ///
-    /// **Safety.** The arguments are what the call takes, and the memory that they name is there for as long, and
+    /// The arguments are what the call takes, and the memory that they name is there for as long, and
     /// in the way, as the call uses it.
     unsafe fn hypercall(&self, number: u32, arguments: [u64; 5]) -> i64;
 }
@@ -34,34 +37,53 @@ unsafe impl<H: Hypervisor> Hypervisor for &H {
 ///
 /// # Safety
 ///
-/// **Implementation safety.** Only what is asked for happens: a leaf, a counter and a port are read, an MSR and a port are
-/// written, and nothing else that a program could notice.
+/// What each method promises under *Implementation safety* holds.
 pub unsafe trait Processor: Sync {
     /// EAX, EBX, ECX and EDX of a CPUID leaf, sub-leaf zero. Callable at any level; in a guest it is an exit.
+    ///
+    /// # Implementation safety
+    ///
+    /// No memory is touched.
     fn cpuid(&self, leaf: u32) -> [u32; 4];
 
-    /// The time stamp counter (`RDTSC`), which may be read before what stands in front of it is done.
+    /// The time stamp counter (`RDTSC`), which may be read before what stands in front of it is done. Callable at any level.
+    ///
+    /// # Implementation safety
+    ///
+    /// No memory is touched.
     fn timestamp(&self) -> u64;
 
-    /// Writes a model-specific register.
+    /// Writes a model-specific register. Callable at any level.
+    ///
+    /// # Implementation safety
+    ///
+    /// That register is written, in one piece, and no other.
     ///
     /// # Safety
     ///
-    /// **Safety.** The register exists, and what it does with this value is what the caller may do: if it takes the address of
+    /// The register exists, and what it does with this value is what the caller may do: if it takes the address of
     /// a page, the page is the caller's and nobody uses it.
     unsafe fn write_msr(&self, register: u32, value: u64);
 
-    /// Reads one, two or four bytes from a port, the size being that of `W`.
+    /// Reads one, two or four bytes from a port, the size being that of `W`. Callable at any level.
+    ///
+    /// # Implementation safety
+    ///
+    /// That port is read, once and in one piece, and no memory is touched.
     ///
     /// # Safety
     ///
-    /// **Safety.** Reading the port has no effect on memory that anybody uses.
+    /// Reading the port has no effect on memory that anybody uses.
     unsafe fn read_port<W: Port>(&self, port: u16) -> W;
 
-    /// Writes one, two or four bytes to a port.
+    /// Writes one, two or four bytes to a port. Callable at any level.
+    ///
+    /// # Implementation safety
+    ///
+    /// That port is written, once and in one piece, and no memory is touched.
     ///
     /// # Safety
     ///
-    /// **Safety.** What the port does with the value has no effect on memory that anybody uses.
+    /// What the port does with the value has no effect on memory that anybody uses.
     unsafe fn write_port<W: Port>(&self, port: u16, value: W);
 }

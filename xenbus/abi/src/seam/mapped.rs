@@ -108,3 +108,71 @@ unsafe impl Access for Mapped {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{boxed::Box, vec};
+
+    use super::*;
+
+    #[repr(C, align(4096))]
+    struct Bytes([u8; PAGE_SIZE]);
+
+    /// A page that is there as long as the test.
+    fn with_page(test: impl FnOnce(&Mapped)) {
+        let page = Box::into_raw(Box::new(Bytes([0; PAGE_SIZE])));
+        let address = NonNull::new(page).expect("a box has an address").cast();
+        // SAFETY: a page of this test's alone, which is given back after the last use.
+        test(&unsafe { Mapped::new(address, Gfn(5)) });
+        // SAFETY: it came from a box, and nobody uses it any more.
+        drop(unsafe { Box::from_raw(page) });
+    }
+
+    /// The pointer arithmetic, at both ends of the page and for each size: what Miri looks at.
+    #[test]
+    fn each_word_at_both_ends() {
+        fn ends<W: Word + From<u8>>(page: &Mapped) {
+            for offset in [0, PAGE_SIZE - size_of::<W>()] {
+                let place = Place::new(offset);
+                page.store(place, W::from(0x0F));
+                assert_eq!(page.fetch_or(place, W::from(0x30)), W::from(0x0F));
+                assert_eq!(page.fetch_and(place, W::from(0x3C)), W::from(0x3F));
+                assert_eq!(page.swap(place, W::from(1)), W::from(0x3C));
+                assert_eq!(page.compare_exchange(place, W::from(2), W::from(3)), Err(W::from(1)));
+                assert_eq!(page.compare_exchange(place, W::from(1), W::from(7)), Ok(W::from(1)));
+                assert_eq!(page.load(place), W::from(7));
+            }
+        }
+        with_page(|page| {
+            ends::<u8>(page);
+            ends::<u16>(page);
+            ends::<u32>(page);
+            ends::<u64>(page);
+            assert_eq!(page.gfn(), Gfn(5));
+        });
+    }
+
+    /// All of a page, and nothing beyond it; what does not fit is not touched.
+    #[test]
+    fn bytes_up_to_the_end() {
+        with_page(|page| {
+            let all: vec::Vec<u8> =
+                (0..PAGE_SIZE).map(|index| u8::try_from(index % 251).expect("below 251")).collect();
+            assert_eq!(page.write_bytes(0, &all), Ok(()));
+            assert_eq!(page.write_bytes(1, &all), Err(Beyond { offset: 1, length: PAGE_SIZE }));
+            let mut read = vec![0; PAGE_SIZE];
+            assert_eq!(page.read_bytes(0, &mut read), Ok(()));
+            assert_eq!(read, all);
+            assert_eq!(page.read_bytes(PAGE_SIZE, &mut []), Ok(()));
+            assert_eq!(
+                page.read_bytes(usize::MAX, &mut read),
+                Err(Beyond { offset: usize::MAX, length: PAGE_SIZE })
+            );
+            assert_eq!(page.read(Place::<[u8; 3]>::new(PAGE_SIZE - 3)), all[PAGE_SIZE - 3..]);
+            page.write(Place::new(8), &0x0102_0304_u32.to_be_bytes());
+            assert_eq!(page.load(Place::<u32>::new(8)), 0x0403_0201);
+        });
+    }
+}

@@ -14,16 +14,19 @@ use super::{Beyond, Gfn, Place, Word};
 ///
 /// # Safety
 ///
-/// **Implementation safety.** A page that is handed out is [`PAGE_SIZE`](super::PAGE_SIZE) bytes at the guest-physical address that its
-/// [`gfn`](Access::gfn) says; nobody else is handed any part of it, or uses it, until it is given back; and its
-/// frame number stays the same.
+/// What each method promises under *Implementation safety* holds.
 pub unsafe trait Memory: Sync {
     /// A page.
     type Frame: Access + Send + Sync + 'static;
 
     /// A page of RAM, all zero.
     ///
-    /// Callable up to `DISPATCH_LEVEL`.
+    /// Up to `DISPATCH_LEVEL`.
+    ///
+    /// # Implementation safety
+    ///
+    /// It is [`PAGE_SIZE`](super::PAGE_SIZE) bytes of RAM at the guest-physical address that its [`gfn`](Access::gfn) says, and stays there;
+    /// nobody else is handed any part of it, or uses it, until it is given back.
     ///
     /// # Errors
     ///
@@ -33,7 +36,12 @@ pub unsafe trait Memory: Sync {
     /// A page of guest-physical space with no RAM behind it, into which Xen puts a page of its own
     /// (`XENMEM_add_to_physmap`). Until then it must not be accessed; what a real one reads as is anybody's guess.
     ///
-    /// Callable at `PASSIVE_LEVEL`.
+    /// Up to `DISPATCH_LEVEL`.
+    ///
+    /// # Implementation safety
+    ///
+    /// As that of [`allocate`](Self::allocate), but that there is no RAM: what Xen puts there takes nothing from anybody, and is what
+    /// the frame's methods then reach.
     ///
     /// # Errors
     ///
@@ -43,7 +51,11 @@ pub unsafe trait Memory: Sync {
     /// The page of this number, which is there already: one that the toolstack has put into the guest, as it does with the
     /// xenstore ring (`HVM_PARAM_STORE_PFN`).
     ///
-    /// Callable at `PASSIVE_LEVEL`.
+    /// Up to `DISPATCH_LEVEL`.
+    ///
+    /// # Implementation safety
+    ///
+    /// The frame's methods reach that page, and no other.
     ///
     /// # Errors
     ///
@@ -51,17 +63,21 @@ pub unsafe trait Memory: Sync {
     ///
     /// # Safety
     ///
-    /// **Safety.** The page is no RAM that the kernel knows of, and whoever else has its frame uses it as the protocol says
+    /// The page is no RAM that the kernel knows of, and whoever else has its frame uses it as the protocol says
     /// that they share.
     unsafe fn existing(&self, gfn: Gfn) -> Result<Self::Frame, NoMemory>;
 
     /// Gives a page back, whichever of the three it was.
     ///
-    /// Callable at `PASSIVE_LEVEL`.
+    /// Up to `DISPATCH_LEVEL`.
+    ///
+    /// # Implementation safety
+    ///
+    /// RAM is used for something else from now on, a page of the toolstack's stays what it is.
     ///
     /// # Safety
     ///
-    /// **Safety.** It came from this memory. No grant of it can be used, no other domain has it mapped, and Xen does not write to
+    /// It came from this memory. No grant of it can be used, no other domain has it mapped, and Xen does not write to
     /// it; what Xen put into a hole was taken out.
     unsafe fn free(&self, frame: Self::Frame);
 }
@@ -104,8 +120,8 @@ unsafe impl<M: Memory> Memory for &M {
 ///
 /// # Safety
 ///
-/// **Implementation safety.** Every method does to the page's bytes what it says, and nothing else; a value that is returned cannot
-/// change any more.
+/// *Implementation safety*, of every method: it does to the page's bytes what it says, and nothing else; a value that is returned cannot
+/// change any more. None has a *safety* of its own: whoever has a frame may call them all, whatever others do to the page.
 pub unsafe trait Access {
     /// Its number in the guest's physical memory.
     fn gfn(&self) -> Gfn;
