@@ -1,4 +1,4 @@
-//! What guests do to Xen, their memory and their grants.
+//! What guests do to Xen, their memory, their grants, their event channels and themselves.
 //!
 //! An input is a list of [`Action`]s of two guests, which share pages with each other and with backends: hypercalls with any numbers,
 //! pointers to arguments that are there in full, in part and not at all, and pages touched in between. After each, Xen's books must agree
@@ -39,9 +39,11 @@ pub fn hypercall_args(input: &[u8]) -> BTreeSet<String> {
 /// What the guests may have: one bit makes that so little that it is soon used up.
 fn limits(options: u8) -> GuestConfig {
     let vcpus = PROCESSORS.into();
+    // Half the machines have no store, which takes most of the time to build.
+    let usual = GuestConfig { vcpus, has_store: options & 2 != 0, pages: 1024, ..GuestConfig::default() };
     if options & 1 == 0 {
-        GuestConfig { vcpus, pages: 1024, ..GuestConfig::default() }
+        usual
     } else {
-        GuestConfig { vcpus, pages: 8, grant_frames: 2, mappings: 2, ..GuestConfig::default() }
+        GuestConfig { pages: 8, grant_frames: 2, mappings: 2, max_evtchn_port: 4, ..usual }
     }
 }

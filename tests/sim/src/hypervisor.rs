@@ -117,7 +117,9 @@ impl Hypervisor {
     /// A domain is no more. Its memory is left.
     pub(crate) fn destroy(&mut self, id: u16) -> Option<Ram> {
         self.destroy_events(id);
-        self.domains.remove(&id).map(|domain| domain.ram)
+        let domain = self.domains.remove(&id)?;
+        self.release_mappings(id, &domain.grants.tracks);
+        Some(domain.ram)
     }
 }
 

@@ -28,10 +28,7 @@ const WAYS: &[Way] = &[
 ];
 
 /// What it interprets: kexec, and the accesses to pages that somebody else writes to.
-const TESTS: &[&str] = &[
-    "--package kexec --all-features --test miri",
-    "--package xen-abi --lib seam",
-];
+const TESTS: &[&str] = &["--package kexec --all-features --test miri", "--package xen-abi --lib seam"];
 
 /// Runs the tests under each model.
 ///

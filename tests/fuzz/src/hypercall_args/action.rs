@@ -84,6 +84,16 @@ coded! {
         Kernel,
         /// A backend: what it does, with an entry, at an offset.
         Backend,
+        /// An event channel command: which, two domains, and what is behind them.
+        Event,
+        /// A command about a virtual CPU: which, whose, and two words of its argument.
+        Vcpu,
+        /// A parameter of the domain's, or another command of that call: which, a domain, an index, a value.
+        Hvm,
+        /// A scheduler command: which, two words of its argument; and what becomes of a guest that suspends.
+        Sched,
+        /// A register of the processor's is written: which, counted from the first of Xen's, with what.
+        Msr,
     }
 }
 

@@ -14,14 +14,14 @@ use xen_abi::{
         },
         status::GrantError,
     },
-    hypercall::{GRANT_TABLE_OP, MEMORY_OP},
+    hypercall::{EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, SCHED_OP, VCPU_OP},
     memory::{
         AddToPhysmap, RemoveFromPhysmap, Reservation, XENMAPSPACE_GRANT_TABLE, XENMEM_ADD_TO_PHYSMAP,
         XENMEM_REMOVE_FROM_PHYSMAP,
     },
-    seam::{Access, Gfn, Memory, Place},
+    seam::{Access, Gfn, Memory, Place, Processor},
 };
-use xen_sim::{Arena, Dom0, Mapping};
+use xen_sim::{Arena, Dom0, Mapping, Suspend};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::action::{Action, Deed, Kind, Number};
@@ -29,6 +29,9 @@ use super::action::{Action, Deed, Kind, Number};
 /// Where its arguments are, and how many bytes of them there are.
 const ARGUMENTS: u64 = 0x7000_0000;
 const LENGTH: usize = 0x1000;
+
+/// The first of the registers that Xen has.
+const MSRS: u32 = 0x4000_0000;
 
 /// The processors that it has.
 pub(super) const PROCESSORS: [u32; 2] = [0, 3];
@@ -148,6 +151,24 @@ impl Guest {
             Deed::Touch => self.touch(Gfn(n[0]), n[1], n[2], n[3]),
             Deed::Kernel => self.kernel(n[0], Gfn(n[1])),
             Deed::Backend => self.backend(n[0], GrantRef(low(n[1])), low(n[2]), n[3]),
+            Deed::Event => {
+                let domains = u64::from(domain(1).0) | u64::from(domain(2).0) << 16;
+                self.call_with(EVENT_CHANNEL_OP, n[0], &[domains | n[3] << 32, n[4], n[5]], 0);
+            }
+            Deed::Vcpu => {
+                self.arguments.put(ARGUMENTS, &[n[2], n[3]]).expect("they fit");
+                self.call(VCPU_OP, [n[0], n[1], ARGUMENTS, 0, 0]);
+            }
+            Deed::Hvm => {
+                self.call_with(HVM_OP, n[0], &[u64::from(domain(1).0) | n[2] << 32, n[3]], 0);
+            }
+            Deed::Sched => {
+                let suspend = if n[3] % 2 == 0 { Suspend::Cancelled } else { Suspend::Migrated };
+                self.inside.machine().toolstack().expect_suspend(&self.inside, suspend);
+                self.call_with(SCHED_OP, n[0], &[n[1], n[2]], 0);
+            }
+            // SAFETY: what the simulation makes of the value stays in the guest's own pages.
+            Deed::Msr => unsafe { self.inside.write_msr(MSRS.wrapping_add(low(n[0])), n[1]) },
         }
     }
 

@@ -3,7 +3,10 @@
 
 use xen_fuzz::hypercall_args::{
     Action,
-    Deed::{Backend, Call, Copy, Entry, Extents, Kernel, Map, Place, Table, Touch, Unmap},
+    Deed::{
+        Backend, Call, Copy, Entry, Event, Extents, Hvm, Kernel, Map, Msr, Place, Sched, Table, Touch, Unmap,
+        Vcpu,
+    },
     Kind::{Argument, End, Huge, Misaligned, Page, PageAddress, Power, Small},
 };
 
@@ -32,6 +35,16 @@ fn mapped(place: u8) -> Action {
     Action::new(Map, &[(PageAddress, place), (Small, 2), (Small, 9), (Small, 2), (Small, 1)])
 }
 
+/// An event channel command about two domains.
+fn event(command: u8, one: u8, other: u8, port: u8) -> Action {
+    Action::new(Event, &[(Small, command), (Small, one), (Small, other), (Small, port)])
+}
+
+/// The guest suspends itself, and goes on as another domain or where it was.
+fn suspended(migrated: bool) -> Action {
+    Action::new(Sched, &[(Small, 2), (Small, 2), (Small, 0), (Small, u8::from(migrated))])
+}
+
 /// The inputs, by name.
 pub(crate) fn corpus() -> Vec<(&'static str, Vec<Action>)> {
     let table = |command, count| Action::new(Table, &[(Small, command), (Small, 3), count, (Argument, 9)]);
@@ -39,7 +52,43 @@ pub(crate) fn corpus() -> Vec<(&'static str, Vec<Action>)> {
         Action::new(Extents, &[(Small, command), (Small, 0), (Small, 0), kind, kind, kind, (Small, 3)])
     };
     let place = |space, idx, at| Action::new(Place, &[(Small, space), idx, at, (Small, 2), (Small, 3)]);
+    let vcpu_info = Action::new(Vcpu, &[(Small, 10), (Small, 0), (Page, 1), (Small, 64)]);
     vec![
+        ("freed-under-a-vcpu-info", vec![vcpu_info, freed(1), event(7, 0, 0, 0), event(4, 1, 0, 0)]),
+        (
+            "ports-of-each-other",
+            vec![
+                event(6, 3, 2, 0),
+                event(0, 1, 0, 1).by_the_other(),
+                event(4, 1, 0, 0),
+                suspended(true),
+                event(4, 1, 0, 0).by_the_other(),
+                event(10, 3, 0, 0).by_the_other(),
+            ],
+        ),
+        (
+            "suspended-with-everything",
+            vec![
+                granted(0, 1),
+                backend(1),
+                vcpu_info,
+                event(6, 3, 0, 0),
+                suspended(false),
+                suspended(true),
+                backend(5),
+                backend(6),
+            ],
+        ),
+        (
+            "registers-and-parameters",
+            vec![
+                Action::new(Msr, &[(Small, 0), (PageAddress, 1)]),
+                Action::new(Msr, &[(Small, 0), (Huge, 0)]),
+                Action::new(Msr, &[(Small, 1), (PageAddress, 1)]),
+                Action::new(Hvm, &[(Small, 0), (Small, 3), (Small, 0), (Power, 57)]),
+                Action::new(Hvm, &[(Small, 1), (Small, 3), (Small, 2)]),
+            ],
+        ),
         ("a-right-guest", vec![granted(0, 1), backend(1), backend(5), backend(6), revoked(), freed(1)]),
         (
             "freed-under-a-backend",

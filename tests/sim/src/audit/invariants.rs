@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    hypervisor::{DOM0, Hypervisor},
+    hypervisor::{
+        DOM0, Hypervisor,
+        event::port::{Binding, Ports},
+    },
     machine::Machine,
 };
 
@@ -15,7 +18,10 @@ impl Machine {
     ///
     /// What does not agree with what.
     pub fn check(&self) -> Result<(), String> {
-        self.with(|world| world.xen.check())
+        self.with(|world| {
+            world.xen.check()?;
+            world.store.check().map_err(|corrupt| corrupt.to_string())
+        })
     }
 }
 
@@ -28,7 +34,25 @@ impl Hypervisor {
                 return Err(of_domain(format!("{} frames of grants", domain.grants.frames)));
             }
         }
+        self.check_ports()?;
         self.check_mappings()
+    }
+
+    /// Two ports that are connected know of each other.
+    fn check_ports(&self) -> Result<(), String> {
+        for domain in self.domains.keys().copied().chain([DOM0]) {
+            for (number, port) in self.ports(domain).into_iter().flat_map(Ports::open) {
+                let Binding::Interdomain { remote, port: other } = port.binding else { continue };
+                let there = self.ports(remote).and_then(|ports| ports.get(other)).map(|port| port.binding);
+                if there != Some(Binding::Interdomain { remote: domain, port: number }) {
+                    return Err(format!(
+                        "port {number} of domain {domain} is {:?}, which is {there:?}",
+                        port.binding
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An entry is in use exactly as often as somebody has it mapped.

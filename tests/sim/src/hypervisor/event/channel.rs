@@ -253,7 +253,7 @@ impl Hypervisor {
         self.domains.get_mut(&domain).ok_or(NO_SUCH_DOMAIN.refuses(Errno::ESRCH))
     }
 
-    pub(in crate::hypervisor) fn ports(&self, domain: u16) -> Option<&Ports> {
+    pub(crate) fn ports(&self, domain: u16) -> Option<&Ports> {
         match domain {
             DOM0 => Some(&self.dom0),
             _ => Some(&self.domains.get(&domain)?.events.ports),

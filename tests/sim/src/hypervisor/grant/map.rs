@@ -15,12 +15,12 @@ use xen_abi::{
 
 use super::{
     Caller,
-    table::{ENTRIES, Purpose, Track},
+    table::{ENTRIES, Purpose, Track, Tracks},
 };
 use crate::{
     audit::Mistake,
     hypervisor::{DOM0, Hypervisor},
-    ram::{Backing, Event, Foreign, Page, Physmap},
+    ram::{Backing, Event, Foreign, Moment, Page, Physmap},
 };
 
 /// The page of a guest-physical address.
@@ -148,6 +148,14 @@ impl Hypervisor {
     }
 
     /// Ends a use of an entry.
+    /// A domain that had mapped pages of others is no more (`gnttab_release_mappings` in xen/common/grant_table.c).
+    pub(in crate::hypervisor) fn release_mappings(&mut self, by: u16, tracks: &Tracks) {
+        let caller = Caller { domain: by, moment: Moment { at: self.now, site: None } };
+        for &Track { granter, reference, writable, .. } in tracks.iter() {
+            self.unpin(granter, reference, Purpose { by, writable, mapped: true }, caller);
+        }
+    }
+
     pub(super) fn unpin(&mut self, granter: u16, reference: GrantRef, purpose: Purpose, caller: Caller) {
         let Some(domain) = self.domains.get_mut(&granter) else { return };
         if purpose.mapped
