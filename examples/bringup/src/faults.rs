@@ -4,11 +4,12 @@ use std::{
     cell::Cell,
     io::{IsTerminal, stderr},
     process::ExitCode,
+    sync::atomic::Ordering::Relaxed,
 };
 
 use kexec::{
     platform::mock::keep,
-    testing::{Joined, Scenario, Sim},
+    testing::{Counter, Joined, Scenario, Sim},
 };
 use xen_harness::{Rig, WithFaults};
 use xen_sim::GuestConfig;
@@ -21,6 +22,8 @@ use crate::{
 /// The world of a run: the machine and its guest, and what has become of the guest's life.
 struct World {
     rig: Rig,
+    driver: &'static Driver,
+    repeats: Counter,
     outcome: Joined<Result<Found, Stopped>>,
 }
 
@@ -44,13 +47,19 @@ fn world(sim: &mut Sim) -> World {
     rig.guest().on_upcall(|vcpu, _| driver.upcall(vcpu));
     rig.on_suspend(|at| driver.suspend(at));
     let task = executor.spawn(slots, live, &*driver).expect("a slot is free");
-    World { rig, outcome: sim.must_end("the guest's life", task) }
+    World {
+        rig,
+        driver,
+        repeats: sim.counter("questions asked again"),
+        outcome: sim.must_end("the guest's life", task),
+    }
 }
 
 fn scenario() -> Scenario<World> {
     let runs = Runs::default();
     Scenario::new("bringup", world).machine_faults().check(move |world, case| {
         runs.one_more();
+        world.repeats.add(world.driver.repeats.load(Relaxed));
         let audit = world.rig.machine().audit(world.rig.guest());
         assert!(audit.is_clean(), "{audit}");
         if matches!(
@@ -97,6 +106,6 @@ mod tests {
     /// Whatever goes wrong, and whenever: the guest comes to an end, and leaves nothing behind.
     #[test]
     fn every_fault_at_every_poll_boundary() {
-        scenario().seeds(0..1).run();
+        scenario().seeds(0..1).boundaries(50).floor("questions asked again", 50).run();
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use futures_util::future::join3;
@@ -49,6 +52,8 @@ pub(crate) struct Driver {
     shared: Mutex<Option<Arc<SharedInfo<Platform>>>>,
     /// The store's port, while the driver is up.
     port: Mutex<Option<EvtchnPort>>,
+    /// Questions that were asked again, because a suspend had lost the answer.
+    pub(crate) repeats: AtomicU64,
 }
 
 /// What came of it.
@@ -87,6 +92,7 @@ impl Driver {
             timeline,
             shared: Mutex::default(),
             port: Mutex::default(),
+            repeats: AtomicU64::new(0),
         }
     }
 
@@ -171,6 +177,7 @@ impl Driver {
                 Err(StoreError::Refused(XsError::ENOENT)) => return Ok(None),
                 // The guest was suspended, and is connected again by now: the answer was lost, not the question.
                 Err(StoreError::Disconnected) if locked(&self.port).is_some() => {
+                    self.repeats.fetch_add(1, Relaxed);
                     self.timeline.say("guest", format_args!("{key}: asked again"));
                 }
                 Err(error) => return Err(Stopped::Read(key, error)),
