@@ -1,8 +1,9 @@
 //! Event channels, with the bitmaps in the page that Xen shares ("2-level").
 //!
-//! An event sets its port's bit of `evtchn_pending`. If that is not masked, it also sets the bit of that word in the virtual CPU's
-//! `evtchn_pending_sel`, and then `evtchn_upcall_pending`, which is an interrupt. The guest goes the other way, and takes each
-//! with a read-modify-write: what Xen sets meanwhile is found in the next round, or is the next interrupt.
+//! An event sets its port's bit of `evtchn_pending`. If that is not masked, it also sets the bit of that word in the
+//! virtual CPU's `evtchn_pending_sel`, and then `evtchn_upcall_pending`, which is an interrupt. The guest goes the
+//! other way, and takes each with a read-modify-write: what Xen sets meanwhile is found in the next round, or is the
+//! next interrupt.
 //!
 //! Source: `xen/include/public/xen.h`, `vcpu_info` and `shared_info`.
 #![forbid(unsafe_code)]
@@ -20,8 +21,8 @@ pub fn mask_all<F: Access>(shared: &F) {
     }
 }
 
-/// Tells of each port at which something has come for a virtual CPU, the first 32 of which have a place in the page, and takes it. It ends
-/// whatever Xen does meanwhile: whether there may be more.
+/// Tells of each port at which something has come for a virtual CPU, the first 32 of which have a place in the page,
+/// and takes it. It ends whatever Xen does meanwhile: whether there may be more.
 ///
 /// Callable at any level.
 pub fn take_pending<F: Access>(shared: &F, vcpu: usize, mut come: impl FnMut(EvtchnPort)) -> bool {

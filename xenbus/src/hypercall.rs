@@ -185,7 +185,8 @@ pub mod sched {
 ///
 /// # Safety
 ///
-/// The command takes the address of a `T`, reads and writes no other memory, and has no effect on memory that anybody has.
+/// The command takes the address of a `T`, reads and writes no other memory, and has no effect on memory that anybody
+/// has.
 unsafe fn with<H: Hypervisor, T: FromBytes + IntoBytes>(
     hypervisor: &H,
     number: u32,

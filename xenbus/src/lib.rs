@@ -15,7 +15,8 @@
 //!
 //! - [`x86`]: the processor's side: CPUID, VMCALL and VMMCALL, the hypercall page. No operating system is in it;
 //! - [`hypercall`]: the calls themselves, over any [`Hypervisor`];
-//! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all that a service needs;
+//! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all
+//!   that a service needs;
 //! - [`event`]: event channels, by the bitmaps that every Xen has;
 //! - [`store`]: xenstore, as futures.
 //!

@@ -1,10 +1,11 @@
 //! Xenstore: `docs/misc/xenstore.txt` and `xenstore-ring.txt`.
 //!
-//! A [`Store`] is the domain's connection. Its [`serve`](Store::serve) moves bytes to and from xenstored, for as long as the driver runs; requests are
-//! futures, many at the same time, each of which gets the reply that has its number, in whatever order and pieces replies come.
+//! A [`Store`] is the domain's connection. Its [`serve`](Store::serve) moves bytes to and from xenstored, for as long
+//! as the driver runs; requests are futures, many at the same time, each of which gets the reply that has its number,
+//! in whatever order and pieces replies come.
 //!
-//! A request whose future is dropped is sent to its last byte if it was begun, and its reply is thrown away: messages have no
-//! end that could be found again otherwise.
+//! A request whose future is dropped is sent to its last byte if it was begun, and its reply is thrown away: messages
+//! have no end that could be found again otherwise.
 //!
 //! - `ring`, the indices and bytes in the page;
 //! - `link`, messages and the requests that wait for a reply;
@@ -88,7 +89,8 @@ pub enum ConnectError {
 
 /// A domain's connection to xenstored, with `N` requests at a time.
 ///
-/// It has the room for their replies in itself, about 4 KiB each: it belongs into a `static`, or the memory of a device.
+/// It has the room for their replies in itself, about 4 KiB each: it belongs into a `static`, or the memory of a
+/// device.
 #[derive(Debug)]
 pub struct Store<P: Seam, const N: usize = 8> {
     link: SpinLock<Connection<P, N>>,

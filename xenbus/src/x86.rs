@@ -5,7 +5,8 @@
 //! - `not_xen`: what may be missing;
 //! - `native`: this processor.
 //!
-//! All but the last go by a [`Processor`](xen_abi::seam::Processor) and the [`Access`] to a page, and are tested on `made_up` ones.
+//! All but the last go by a [`Processor`](xen_abi::seam::Processor) and the [`Access`] to a page, and are tested on
+//! `made_up` ones.
 #![expect(unsafe_code, reason = "the hypercall instruction")]
 
 use core::arch::asm;

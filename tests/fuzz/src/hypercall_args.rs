@@ -1,8 +1,8 @@
 //! What guests do to Xen, their memory, their grants, their event channels and themselves.
 //!
-//! An input is a list of [`Action`]s of two guests, which share pages with each other and with backends: hypercalls with any numbers,
-//! pointers to arguments that are there in full, in part and not at all, and pages touched in between. After each, Xen's books must agree
-//! with each other, and every answer is one that the headers name.
+//! An input is a list of [`Action`]s of two guests, which share pages with each other and with backends: hypercalls
+//! with any numbers, pointers to arguments that are there in full, in part and not at all, and pages touched in
+//! between. After each, Xen's books must agree with each other, and every answer is one that the headers name.
 #![deny(unsafe_code)]
 
 mod action;
@@ -15,7 +15,8 @@ use xen_sim::{GuestConfig, Machine};
 pub use self::action::{Action, Deed, Kind, Number, decode, encode};
 use self::guest::{Guest, PROCESSORS};
 
-/// Does to a machine what the input says. The names of all errors that were answered, and of all mistakes that were found.
+/// Does to a machine what the input says. The names of all errors that were answered, and of all mistakes that were
+/// found.
 ///
 /// # Panics
 ///

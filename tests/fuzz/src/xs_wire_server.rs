@@ -1,8 +1,8 @@
 //! What guests do to xenstored.
 //!
-//! An input is a list of [`Action`]s of three guests, of dom0 and of time. After each, the daemon must be in order, and within its
-//! quotas; what a guest that has kept to the rules of its ring gets must be replies to its requests, in their order, and events.
-//! At the end, when everybody takes what there is, nothing may be missing.
+//! An input is a list of [`Action`]s of three guests, of dom0 and of time. After each, the daemon must be in order,
+//! and within its quotas; what a guest that has kept to the rules of its ring gets must be replies to its requests,
+//! in their order, and events. At the end, when everybody takes what there is, nothing may be missing.
 #![forbid(unsafe_code)]
 
 mod action;

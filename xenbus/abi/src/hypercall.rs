@@ -1,8 +1,8 @@
 //! `xen.h`, section "HYPERCALLS", and how one is made: `arch-x86/xen-x86_64.h`.
 //!
 //! A call goes to its entry in the hypercall page, with up to five arguments in RDI, RSI, RDX, R10 and R8; the answer
-//! comes in RAX, and the registers of the arguments are lost. Xen writes the entries into a page of the guest's when its
-//! address is written to an MSR ([`cpuid::HYPERCALL_PAGE`](crate::cpuid::HYPERCALL_PAGE)).
+//! comes in RAX, and the registers of the arguments are lost. Xen writes the entries into a page of the guest's when
+//! its address is written to an MSR ([`cpuid::HYPERCALL_PAGE`](crate::cpuid::HYPERCALL_PAGE)).
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

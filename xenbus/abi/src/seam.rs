@@ -6,7 +6,8 @@
 //! - [`Hypervisor`] makes hypercalls;
 //! - [`Processor`] is CPUID, the MSR of the hypercall page, the time stamp counter, ports;
 //! - [`Memory`] is pages that Xen or another domain reads and writes, and [`Access`], the only way to their bytes;
-//! - [`Place`] and [`Places`] say where in a page something is. They are made from layouts, in constants, and cannot lie outside;
+//! - [`Place`] and [`Places`] say where in a page something is. They are made from layouts, in constants, and cannot
+//!   lie outside;
 //! - [`Mapped`] is [`Access`] for whoever has the page at an address.
 //!
 //! # No references

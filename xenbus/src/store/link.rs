@@ -1,4 +1,5 @@
-//! What is on its way to xenstored and back: bytes, messages and the requests that wait for a reply. No waiting in here.
+//! What is on its way to xenstored and back: bytes, messages and the requests that wait for a reply. No waiting in
+//! here.
 #![forbid(unsafe_code)]
 
 use core::ops::Deref;
@@ -17,7 +18,8 @@ use super::{
 const HEADER: usize = size_of::<Header>();
 const PAYLOAD: usize = XENSTORE_PAYLOAD_MAX as usize;
 
-/// How often a ring's worth of bytes is moved each way before others get their turn: whatever xenstored does, a pump ends.
+/// How often a ring's worth of bytes is moved each way before others get their turn: whatever xenstored does, a pump
+/// ends.
 const ROUNDS: u32 = 16;
 
 /// The state of the connection.

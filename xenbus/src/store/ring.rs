@@ -1,7 +1,7 @@
 //! The domain's end of the ring page: `docs/misc/xenstore-ring.txt`.
 //!
-//! The indices that the domain moves are kept here and only written to the page; those of xenstored are read once, and judged before
-//! a byte is touched.
+//! The indices that the domain moves are kept here and only written to the page; those of xenstored are read once,
+//! and judged before a byte is touched.
 #![forbid(unsafe_code)]
 
 use core::{fmt, ops::Deref};

@@ -106,7 +106,8 @@ fn answer(link: &Link<Shared, 4>, call: usize) -> Option<Result<Vec<u8>, StoreEr
     link.reply(call).map(|reply| reply.map(<[u8]>::to_vec))
 }
 
-/// The largest messages go through a ring of a quarter of their size, in pieces of every size, and with indices that pass 2^32.
+/// The largest messages go through a ring of a quarter of their size, in pieces of every size, and with indices that
+/// pass 2^32.
 #[test]
 fn messages_of_every_size_in_pieces_of_every_size() {
     for most in [1, 2, 7, 15, 16, 17, 1023, 1024] {
@@ -150,8 +151,8 @@ fn replies_in_any_order() {
     }
 }
 
-/// Whoever asked has gone: the message still goes out whole, the reply is thrown away, and the call is free only then. Its next user does not get
-/// the reply of the one before.
+/// Whoever asked has gone: the message still goes out whole, the reply is thrown away, and the call is free only
+/// then. Its next user does not get the reply of the one before.
 #[test]
 fn an_abandoned_call_is_used_again_after_its_reply() {
     let (mut link, mut daemon) = connected(0);
@@ -228,8 +229,8 @@ fn strays() {
     assert_eq!(link.strays(), 6);
 }
 
-/// An index or a length that cannot be ends the connection, once, with the value that was wrong; everybody who waits is told, and nothing is
-/// touched after that.
+/// An index or a length that cannot be ends the connection, once, with the value that was wrong; everybody who waits
+/// is told, and nothing is touched after that.
 #[test]
 fn violations() {
     type Wrong = fn(&mut Daemon);

@@ -18,7 +18,8 @@ pub(super) struct Found {
     pub(super) instruction: Instruction,
 }
 
-/// How a hypervisor is called: each instruction exists on some makers' processors, and is an invalid opcode on the others'.
+/// How a hypervisor is called: each instruction exists on some makers' processors, and is an invalid opcode on the
+/// others'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instruction {
     Vmcall,

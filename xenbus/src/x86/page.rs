@@ -9,8 +9,8 @@
 //! c3            ret
 //! ```
 //!
-//! Xen takes the write of the register for a kernel's beginning, too, and notes whether that is one of 64 bits, as this is
-//! (`hvm_latch_shinfo_size`, `hvm/hvm.c`).
+//! Xen takes the write of the register for a kernel's beginning, too, and notes whether that is one of 64 bits, as
+//! this is (`hvm_latch_shinfo_size`, `hvm/hvm.c`).
 #![expect(unsafe_code, reason = "Xen is given a page to write to")]
 
 use core::ops::Range;
@@ -28,8 +28,8 @@ const ENTRIES: Places<[u8; ENTRY_SIZE]> = Places::new(0, ENTRY_SIZE, PAGE_SIZE /
 /// The entry of a call that every Xen has.
 const ENTRY: Place<[u8; ENTRY_SIZE]> = Place::new(XEN_VERSION as usize * ENTRY_SIZE);
 
-/// The registers that a write reaches Xen by: its own are from the first on, or from 0x40000200 on if it plays Viridian,
-/// whose are the first (`guest_wrmsr`, `xen/arch/x86/msr.c`).
+/// The registers that a write reaches Xen by: its own are from the first on, or from 0x40000200 on if it plays
+/// Viridian, whose are the first (`guest_wrmsr`, `xen/arch/x86/msr.c`).
 const REGISTERS: Range<u32> = 0x4000_0000..0x4000_0300;
 
 /// What an entry may begin with, for guests that check where calls go to.

@@ -90,7 +90,8 @@ fn takes_nothing_else_for_xen() {
     }
 }
 
-/// A Xen that says that it lacks leaves which every Xen has, or has those of its neighbour, says nothing to be relied on.
+/// A Xen that says that it lacks leaves which every Xen has, or has those of its neighbour, says nothing to be relied
+/// on.
 #[test]
 fn leaves_that_cannot_be_are_refused() {
     for first in [FIRST, FIRST + 0x100, FIRST + 0xFF00] {
@@ -107,8 +108,8 @@ fn leaves_that_cannot_be_are_refused() {
     }
 }
 
-/// Each maker, wherever Xen's leaves are and whatever Xen writes into its page: the page decides for nobody's processor, and
-/// for no other.
+/// Each maker, wherever Xen's leaves are and whatever Xen writes into its page: the page decides for nobody's
+/// processor, and for no other.
 #[test]
 fn chooses_the_instruction_by_maker_or_by_page() {
     use Instruction::{Vmcall, Vmmcall};
@@ -138,8 +139,8 @@ fn chooses_the_instruction_by_maker_or_by_page() {
     }
 }
 
-/// What Xen writes is taken for an instruction if it is what Xen is known to write, to the byte; what comes after it is not
-/// looked at.
+/// What Xen writes is taken for an instruction if it is what Xen is known to write, to the byte; what comes after it
+/// is not looked at.
 #[test]
 fn an_entry_is_believed_to_the_byte() {
     use Instruction::{Vmcall, Vmmcall};
@@ -224,8 +225,8 @@ fn errors_say_what_was_found() {
     }
 }
 
-/// Whatever CPUID says and Xen writes, the search ends with an answer for which there is a reason, and has written to no
-/// register but a hypervisor's, nothing but the page's address, once at most.
+/// Whatever CPUID says and Xen writes, the search ends with an answer for which there is a reason, and has written to
+/// no register but a hypervisor's, nothing but the page's address, once at most.
 #[test]
 fn no_processor_is_too_absurd() {
     const PROCESSORS: u64 = 100_000;

@@ -149,7 +149,8 @@ impl Action {
     }
 }
 
-/// What an input says: how much the guests may have, in the first byte, and whole actions, no more than are worth the time.
+/// What an input says: how much the guests may have, in the first byte, and whole actions, no more than are worth the
+/// time.
 #[must_use]
 pub fn decode(input: &[u8]) -> (u8, Vec<Action>) {
     const MOST: usize = 64;

@@ -271,7 +271,8 @@ impl fmt::Display for UnknownError {
 
 impl Error for UnknownError {}
 
-/// Bytes in each direction's ring. An index counts bytes since the beginning, modulo 2^32; its byte is at the index modulo this.
+/// Bytes in each direction's ring. An index counts bytes since the beginning, modulo 2^32; its byte is at the index
+/// modulo this.
 pub const XENSTORE_RING_SIZE: u32 = 1024;
 
 /// `struct xenstore_domain_interface`: the beginning of the page.
@@ -330,8 +331,8 @@ pub const XENSTORE_SERVER_FEATURE_DOMID_ANY: u32 = 8;
 
 /// [`DomainInterface::connection`]: as ever.
 pub const XENSTORE_CONNECTED: u32 = 0;
-/// [`DomainInterface::connection`]: the domain wants to begin anew; nothing else in the page means anything until xenstored
-/// has made it [`XENSTORE_CONNECTED`].
+/// [`DomainInterface::connection`]: the domain wants to begin anew; nothing else in the page means anything until
+/// xenstored has made it [`XENSTORE_CONNECTED`].
 pub const XENSTORE_RECONNECT: u32 = 1;
 
 /// [`DomainInterface::error`]: the connection lives.

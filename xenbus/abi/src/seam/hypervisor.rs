@@ -41,16 +41,12 @@ unsafe impl<H: Hypervisor> Hypervisor for &H {
 pub unsafe trait Processor: Sync {
     /// EAX, EBX, ECX and EDX of a CPUID leaf, sub-leaf zero. Callable at any level; in a guest it is an exit.
     ///
-    /// # Implementation safety
-    ///
-    /// No memory is touched.
+    /// **Implementation safety.** No memory is touched.
     fn cpuid(&self, leaf: u32) -> [u32; 4];
 
     /// The time stamp counter (`RDTSC`), which may be read before what stands in front of it is done. Callable at any level.
     ///
-    /// # Implementation safety
-    ///
-    /// No memory is touched.
+    /// **Implementation safety.** No memory is touched.
     fn timestamp(&self) -> u64;
 
     /// Writes a model-specific register. Callable at any level.

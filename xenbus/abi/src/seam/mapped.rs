@@ -49,7 +49,8 @@ impl Mapped {
     }
 }
 
-// SAFETY: each access is one of the page's bytes at a place that was checked; bytes are read and written once, by volatile.
+// SAFETY: each access is one of the page's bytes at a place that was checked; bytes are read and written once, by
+// volatile.
 unsafe impl Access for Mapped {
     #[inline]
     fn gfn(&self) -> Gfn {

@@ -23,9 +23,7 @@ pub unsafe trait Memory: Sync {
     ///
     /// Up to `DISPATCH_LEVEL`.
     ///
-    /// # Implementation safety
-    ///
-    /// It is [`PAGE_SIZE`](super::PAGE_SIZE) bytes of RAM at the guest-physical address that its [`gfn`](Access::gfn) says, and stays there;
+    /// **Implementation safety.** It is [`PAGE_SIZE`](super::PAGE_SIZE) bytes of RAM at the guest-physical address that its [`gfn`](Access::gfn) says, and stays there;
     /// nobody else is handed any part of it, or uses it, until it is given back.
     ///
     /// # Errors
@@ -38,9 +36,7 @@ pub unsafe trait Memory: Sync {
     ///
     /// Up to `DISPATCH_LEVEL`.
     ///
-    /// # Implementation safety
-    ///
-    /// As that of [`allocate`](Self::allocate), but that there is no RAM: what Xen puts there takes nothing from anybody, and is what
+    /// **Implementation safety.** As that of [`allocate`](Self::allocate), but that there is no RAM: what Xen puts there takes nothing from anybody, and is what
     /// the frame's methods then reach.
     ///
     /// # Errors
@@ -120,8 +116,9 @@ unsafe impl<M: Memory> Memory for &M {
 ///
 /// # Safety
 ///
-/// *Implementation safety*, of every method: it does to the page's bytes what it says, and nothing else; a value that is returned cannot
-/// change any more. None has a *safety* of its own: whoever has a frame may call them all, whatever others do to the page.
+/// *Implementation safety*, of every method: it does to the page's bytes what it says, and nothing else; a value that
+/// is returned cannot change any more. None has a *safety* of its own: whoever has a frame may call them all,
+/// whatever others do to the page.
 pub unsafe trait Access {
     /// Its number in the guest's physical memory.
     fn gfn(&self) -> Gfn;
