@@ -9,12 +9,56 @@
 //! - [`Player`] runs a world once, as fast as it goes, and lets others look on;
 //! - [`Rig`] ties a machine to them;
 //! - [`WithFaults`] has a scenario enumerate the machine's faults, too.
-
+//!
+//! # An example
+//!
+//! A driver asks Xen for its version. Whatever goes wrong, and whenever, it comes to an end and leaves nothing behind:
+//!
+//! ```
+//! use kexec::{irql::Dispatch, testing::{Joined, Scenario}};
+//! use xen_harness::{Rig, WithFaults};
+//! use xen_sim::{Guest, GuestConfig};
+//! use xenbus::{Errno, Version, version};
+//!
+//! struct World {
+//!     rig: Rig,
+//!     found: Joined<Result<Version, Errno>>,
+//! }
+//!
+//! impl AsRef<Rig> for World {
+//!     fn as_ref(&self) -> &Rig {
+//!         &self.rig
+//!     }
+//! }
+//!
+//! async fn ask(_: &mut Dispatch, guest: Guest) -> Result<Version, Errno> {
+//!     version(&guest).await
+//! }
+//!
+//! let report = Scenario::new("version", |sim| {
+//!     let rig = Rig::new(sim, GuestConfig::default());
+//!     let driver = rig.driver(sim, "guest");
+//!     let slots = rig.pool::<1024, 1>(sim);
+//!     let asks = driver.spawn(slots, ask, rig.guest().clone()).expect("a slot is free");
+//!     World { rig, found: sim.must_end("ask", asks) }
+//! })
+//! .machine_faults()
+//! .check(|world, case| {
+//!     let audit = world.rig.machine().audit(world.rig.guest());
+//!     assert!(audit.is_clean(), "{audit}");
+//!     if case.fault().is_none() {
+//!         assert_eq!(world.found.outcome(), Some(Ok(Ok(Version { major: 4, minor: 17 }))));
+//!     }
+//! })
+//! // What may not become less.
+//! .boundaries(1)
+//! .run();
+//! assert!(report.to_string().contains("migrate"));
+//! ```
 #![forbid(unsafe_code)]
 
 mod executors;
 mod faults;
-
 mod player;
 mod rig;
 

@@ -128,6 +128,11 @@ impl Rig {
         }
     }
 
+    /// The guest's code is at a poll boundary: what is [planned](Machine::plan) for it happens.
+    pub fn boundary(&self) {
+        self.machine.boundary(self.wires.boundaries());
+    }
+
     /// A store of the guest's tasks, in which the auditor looks for those that have not ended.
     pub fn pool<const S: usize, const N: usize>(&self, executors: &mut impl Executors) -> &'static Table<S> {
         let store = executors.pool::<S, N>();
@@ -184,6 +189,11 @@ impl Wires {
         ready.remove(&actor);
         Some(actor)
     }
+
+    /// How often the guest's code was suspended: the polls of all its executors.
+    fn boundaries(&self) -> u64 {
+        locked(&self.drivers).iter().map(|driver| driver.stats().polls).sum()
+    }
 }
 
 /// The runtime that the machine has.
@@ -204,7 +214,7 @@ impl Runtime for Ties {
     }
 
     fn boundaries(&self) -> u64 {
-        locked(&self.0.drivers).iter().map(|driver| driver.stats().polls).sum()
+        self.0.boundaries()
     }
 
     fn tasks(&self) -> Vec<String> {

@@ -3,17 +3,19 @@
 //! What every class has in common is here, as the state machine that all of Xen's backends go through. What a class adds is a
 //! [`Protocol`]: what it offers, what it does with the keys of a frontend that connects, with an event, and with time.
 //!
-//! ```text
-//!                  offer                  frontend Initialised or Connected: connect
-//!   Initialising ─────────▶ InitWait ───────────────────────────────────────────────▶ Connected
-//!                             ▲  ▲                                                        │
-//!       frontend Initialising │  └──────────────── connect refused: stays ─────────┐      │ frontend Closing
-//!                             │                                                    │      ▼
-//!                          Closed ◀──────────────────────────────────────────────────  Closing
-//!                             │             frontend Closed: disconnect
-//!                             ▼ not online, or the frontend's keys are gone
-//!                           (gone)
-//! ```
+//! The backend looks at its frontend's `state` whenever that changes, and is in this state then:
+//!
+//! | it is | `Initialising` | `Initialised`, `Connected` | `Closing` | `Closed`, or no state | any other |
+//! |---|---|---|---|---|---|
+//! | `Initialising` | offers: `InitWait` | offers, and looks again | offers, and looks again | offers, and looks again | offers, and looks again |
+//! | `InitWait` | | connects: `Connected` | `Closing` | `Closed` | cannot go on: `Closing` |
+//! | `Connected` | | | `Closing` | lets go: `Closed` | cannot go on: `Closing` |
+//! | `Closing` | | | | lets go: `Closed` | |
+//! | `Closed` | offers: `InitWait` | offers, and looks again | `Closing` | | cannot go on: `Closing` |
+//!
+//! One that is not `online` any more is `Closing` from `InitWait` and `Connected` on, whatever its frontend is; and when it is `Closed`, it has
+//! ended: the toolstack removes the keys of both halves. Who cannot go on, because the frontend's keys make no sense or its ring runs
+//! away, says why, lets go, and waits in `Closing` for its frontend to close.
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeSet, fmt, time::Duration};
@@ -33,17 +35,19 @@ mod side;
 rules! {
     /// A backend that has said what it offers waits in `InitWait`.
     WAITS_FOR_FRONTEND: "xen/include/public/io/xenbus.h", "XenbusStateInitWait";
-    /// It connects when the frontend is `Initialised` or `Connected`, and is `Connected` then.
+    /// It connects when the frontend is `Initialised` or `Connected`, and is `Connected` then. A frontend may be so before anything is offered.
     CONNECTS: "xen/include/public/io/blkif.h", "STATE DIAGRAMS, Startup";
     /// When the frontend is `Closing`, so is the backend.
     CLOSES_WITH_FRONTEND: "xen/include/public/io/xenbus.h", "XenbusStateClosing";
-    /// When the frontend is `Closed`, the backend lets go of its rings and is `Closed`.
+    /// When the frontend is `Closed`, or has no state, the backend lets go of its rings and is `Closed`. Until then it serves them.
     CLOSED_WITH_FRONTEND: "xen/include/public/io/xenbus.h", "XenbusStateClosed";
-    /// A backend that is `Closed` and still `online` begins again when its frontend does.
-    BEGINS_AGAIN: "xen/include/public/io/blkif.h", "STATE DIAGRAMS, Shutdown and reconnection";
-    /// The toolstack takes a device away by `online` = 0 and `state` = 5, and removes its keys when the backend is `Closed`.
-    UNPLUGGED_BY_TOOLSTACK: "tools/libs/light/libxl_device.c", "libxl__initiate_device_generic_remove";
-    /// A backend that cannot go on says why in an `error` key, and closes.
+    /// A backend that is `Closed` and still `online` begins again when its frontend does (Linux, `frontend_changed` in
+    /// drivers/block/xen-blkback/xenbus.c).
+    BEGINS_AGAIN: "xen/include/public/io/xenbus.h", "XenbusStateInitialising";
+    /// A frontend is never in a state that has no number, nor waits for information, nor is reconfigured: a backend cannot go on then (Linux,
+    /// as above).
+    NO_STATE_OF_A_FRONTEND: "xen/include/public/io/xenbus.h", "enum xenbus_state";
+    /// A backend that cannot go on says why in an `error` key of its domain's, and closes.
     SAYS_WHY: "docs/misc/xenstore-paths.pandoc", "~/error";
 }
 
@@ -74,6 +78,7 @@ pub trait Protocol: Send {
     fn connect(&mut self, side: &mut Side<'_>) -> Result<(), String>;
 
     /// Something has come at an event channel, or a key changed, or it is time: does a bounded amount of work, and says whether there is more.
+    /// It is asked from [`connect`](Self::connect) to [`disconnect`](Self::disconnect), also while either half is `Closing`.
     ///
     /// # Errors
     ///
@@ -109,6 +114,8 @@ pub(crate) struct Backend {
     /// What it has said last.
     pub(crate) state: XenbusState,
     pub(crate) mood: Mood,
+    /// It has rings and channels, and serves them.
+    pub(crate) is_connected: bool,
     /// It is to close of its own accord, and says so to its frontend.
     pub(crate) is_leaving: bool,
     /// A key that it watches has changed.
@@ -135,8 +142,9 @@ impl Backend {
             index,
             keys,
             protocol: Some(protocol),
-            state: XenbusState::Unknown,
+            state: XenbusState::Initialising,
             mood: Mood::Well,
+            is_connected: false,
             is_leaving: false,
             keys_changed: true,
             is_busy: false,
@@ -146,19 +154,22 @@ impl Backend {
         }
     }
 
-    /// Nothing has happened yet: it is the backend of a device that was published anew.
+    /// Nothing has happened yet: it is the backend of a device that was [released](Side::release_all), and is published anew.
     pub(crate) fn begin_again(&mut self) {
-        self.state = XenbusState::Unknown;
+        self.state = XenbusState::Initialising;
         self.mood = Mood::Well;
         self.is_leaving = false;
         self.keys_changed = true;
-        self.is_busy = false;
-        self.alarm = None;
     }
 
     /// Its directory in the store.
     pub(crate) fn directory(&self, domain: u16) -> String {
-        format!("/local/domain/{DOM0}/backend/{}/{domain}/{}", self.class, self.index)
+        format!("/local/domain/{DOM0}/{}", self.directory_at_home(domain))
+    }
+
+    /// The same, in the control domain's.
+    pub(crate) fn directory_at_home(&self, domain: u16) -> String {
+        format!("backend/{}/{domain}/{}", self.class, self.index)
     }
 
     /// The directory of its frontend, in this domain.
@@ -177,13 +188,13 @@ impl Backend {
 }
 
 impl Side<'_> {
-    /// Lets the backend do something. True, if it is gone after that.
+    /// Lets the backend do something. True, if it has ended.
     pub(crate) fn step(&mut self, protocol: &mut dyn Protocol) -> bool {
         if self.take_keys_changed() {
             return self.follow(protocol);
         }
         self.take_events();
-        if self.state() == XenbusState::Connected {
+        if self.is_connected() {
             match protocol.work(self) {
                 Ok(more) => self.set_busy(more),
                 Err(why) => self.fail(protocol, &why),
@@ -192,45 +203,59 @@ impl Side<'_> {
         false
     }
 
-    /// Goes from state to state as the frontend does. True, if the device is gone.
+    /// Goes from state to state as the frontend does. True, if it has ended.
     fn follow(&mut self, protocol: &mut dyn Protocol) -> bool {
-        use XenbusState::{Closed, Closing, Connected, InitWait, Initialised, Initialising, Unknown};
+        use XenbusState::{
+            Closed, Closing, Connected, InitWait, Initialised, Initialising, Reconfigured, Reconfiguring,
+            Unknown,
+        };
 
-        let frontend = self.frontend_state();
-        match (self.state(), frontend) {
-            (Unknown, _) => self.offer(protocol),
-            (Closed, Initialising) if self.is_online() => self.offer(protocol),
-            (InitWait, Initialised | Connected) => match protocol.connect(self) {
-                Ok(()) => {
-                    self.switch(Connected);
-                    // What came before there was anybody to look at it.
-                    self.set_busy(true);
-                }
-                Err(why) => self.fail(protocol, &why),
-            },
-            (Connected, Connected) if self.is_leaving() => {
-                self.let_go(protocol);
-                self.switch(Closing);
-            }
-            (Connected, Connected) => self.set_busy(true),
-            (_, Closing) => self.switch(Closing),
-            (_, Closed) => {
+        let is_online = self.is_online();
+        match self.state() {
+            Closed if !is_online => return true,
+            InitWait | Connected if self.take_leaving() || !is_online => self.switch(Closing),
+            _ => {}
+        }
+        match (self.state(), self.frontend_state()) {
+            (Initialising, _) | (Closed, Ok(Initialising | Initialised | Connected)) => self.offer(protocol),
+            (_, Ok(Closed | Unknown)) => {
                 self.let_go(protocol);
                 self.switch(Closed);
-                return !self.is_online();
+                return !is_online;
             }
-            (_, Unknown) => {
-                self.let_go(protocol);
-                return true;
+            (_, Ok(Closing)) => self.switch(Closing),
+            (Closing, _) => {}
+            (_, Err(error)) => self.fail(protocol, &format!("the frontend's state: {error}")),
+            (_, Ok(state @ (InitWait | Reconfiguring | Reconfigured))) => {
+                self.fail(protocol, &format!("the frontend's state: {state}, in which none ever is"));
             }
-            _ => {}
+            (InitWait, Ok(Initialised | Connected)) => self.connect(protocol),
+            // What it looks at besides may have changed.
+            (Connected, Ok(_)) => self.set_busy(true),
+            (_, Ok(Initialising | Initialised | Connected)) => {}
         }
         false
     }
 
     fn offer(&mut self, protocol: &mut dyn Protocol) {
         match protocol.offer(self) {
-            Ok(()) => self.switch(XenbusState::InitWait),
+            Ok(()) => {
+                self.switch(XenbusState::InitWait);
+                // The frontend may have gone on without waiting for that.
+                self.look_again();
+            }
+            Err(why) => self.fail(protocol, &why),
+        }
+    }
+
+    fn connect(&mut self, protocol: &mut dyn Protocol) {
+        match protocol.connect(self) {
+            Ok(()) => {
+                self.set_connected();
+                self.switch(XenbusState::Connected);
+                // What came before there was anybody to look at it.
+                self.set_busy(true);
+            }
             Err(why) => self.fail(protocol, &why),
         }
     }
@@ -246,7 +271,6 @@ impl Side<'_> {
     fn let_go(&mut self, protocol: &mut dyn Protocol) {
         protocol.disconnect();
         self.release_all();
-        self.set_busy(false);
     }
 }
 

@@ -6,10 +6,13 @@
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
-use xen_abi::io::xs_wire::{XENSTORE_ERROR_COMM, XENSTORE_PAYLOAD_MAX, XsError};
+use xen_abi::io::{
+    xenbus::XenbusState::{Closed, Closing},
+    xs_wire::{XENSTORE_ERROR_COMM, XENSTORE_PAYLOAD_MAX, XsError},
+};
 
 use crate::{
-    backend::{DeviceId, Mood},
+    backend::{Backend, DeviceId, Mood},
     dice::Dice,
     guest::Guest,
     hypervisor::event::deliver::EventFault,
@@ -117,6 +120,12 @@ impl Machine {
         self.with(|world| world.inject(guest.id(), fault));
     }
 
+    /// Says what is to happen to a later request of a guest's to xenstored: to the next to which nothing is to happen yet. False, if the guest has no
+    /// connection.
+    pub fn distort(&self, guest: &Guest, fault: xenstored::Fault) -> bool {
+        self.with(|world| world.store.fault(world.guests[&guest.id()].domain, fault))
+    }
+
     /// Says what is to go wrong for a guest: it happens in [`boundary`](Self::boundary).
     pub fn plan(&self, guest: &Guest, plan: Plan) {
         self.with(|world| world.inside_mut(guest.id()).plan = plan);
@@ -146,14 +155,18 @@ impl World {
         let domain = self.guests[&id].domain;
         self.say("fault", || fault.to_string());
         match fault {
-            Fault::Suspend(suspend) => self.request(id, Request::Suspend(suspend)),
+            Fault::Suspend(suspend) => {
+                // A guest without drivers cannot be asked.
+                let _ = self.request(id, Request::Suspend(suspend));
+            }
             Fault::Kill(Peer::Xenstored) => {
                 self.store.kill(domain, XENSTORE_ERROR_COMM);
                 self.store_work.insert(domain);
             }
             Fault::Kill(Peer::Device(device)) => self.kill_backend(device),
             Fault::Close(device) => {
-                if let Some(backend) = self.backends.get_mut(&device) {
+                let closes = |backend: &&mut Backend| !matches!(backend.state, Closing | Closed);
+                if let Some(backend) = self.backends.get_mut(&device).filter(closes) {
                     backend.is_leaving = true;
                     backend.keys_changed = true;
                 }
@@ -205,7 +218,7 @@ fn garbage(dice: &mut Dice) -> xenstored::Fault {
             dice.fill(&mut bytes);
             Payload(bytes)
         }
-        1 => Truncate(usize::try_from(dice.below(8)).expect("a few")),
+        1 => Truncate(0),
         2 => Length(number),
         3 => RequestId(number),
         4 => TransactionId(number),

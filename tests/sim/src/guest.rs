@@ -99,8 +99,6 @@ pub(crate) struct Inside {
     pub(crate) platform: Platform,
     /// What becomes of it when it suspends.
     pub(crate) suspend: Suspend,
-    /// It is suspending itself just now.
-    pub(crate) is_suspending: bool,
     /// Why it has shut down.
     pub(crate) shutdown: Option<Shutdown>,
     /// What goes wrong.
@@ -116,7 +114,6 @@ impl Inside {
             tolerated: BTreeSet::new(),
             platform: Platform::new(config.has_platform, config.emulated.clone()),
             suspend: Suspend::default(),
-            is_suspending: false,
             shutdown: None,
             plan: Plan::default(),
             config,
@@ -422,7 +419,8 @@ impl World {
     fn write_port(&mut self, id: GuestId, port: u16, bytes: usize, value: u32) {
         let asked = self.inside_mut(id).platform.write(port, bytes, value);
         if let Some(AskBlacklist { product, build }) = asked {
-            self.inside_mut(id).platform.is_blacklisted = self.is_blacklisted(product, build);
+            let is_blacklisted = self.is_blacklisted(product, build);
+            self.inside_mut(id).platform.answer_blacklist(is_blacklisted);
         }
     }
 
@@ -448,10 +446,9 @@ impl World {
         let from = VcpuId { domain: inside.domain, vcpu: inside.running };
         self.count("hypercalls");
         let answer = self.xen.call(number, &mut Call { from, site: Some(site), arguments, memory });
-        self.take_shutdowns();
+        let resumed = self.take_shutdowns().into_iter().find(|(suspended, _)| *suspended == id);
         match answer {
-            Ok(_) if mem::take(&mut self.inside_mut(id).is_suspending) => self.suspended(id).cast_signed(),
-            Ok(value) => value.cast_signed(),
+            Ok(value) => resumed.map_or(value, |(_, answer)| answer).cast_signed(),
             Err(refusal) => {
                 if !self.guests[&id].tolerated.contains(refusal.rule.name) {
                     let moment = self.moment(site);

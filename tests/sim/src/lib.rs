@@ -48,20 +48,6 @@ pub use self::{
     platform::Emulated,
     rule::Rule,
     runtime::Runtime,
-    toolstack::{DeviceConfig, Request, Shutdown, Suspend, Toolstack},
+    toolstack::{DeviceConfig, Request, Shutdown, Suspend, Toolstack, Watch},
     trace::Line,
 };
-
-/// Every rule that the simulation follows.
-pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let others = [
-        backend::RULES,
-        platform::RULES,
-        toolstack::RULES,
-        toolstack::build::RULES,
-        toolstack::devices::RULES,
-        toolstack::suspend::RULES,
-        xenstored::RULES,
-    ];
-    hypervisor::RULES.iter().copied().chain(others).flatten()
-}

@@ -9,7 +9,7 @@
 
 mod arena;
 
-use std::ptr;
+use std::{error::Error, fmt, ptr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -18,6 +18,14 @@ pub use self::arena::Arena;
 /// There is nothing at that address that could be read or written so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadAddress(pub u64);
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is nothing at {:#x}", self.0)
+    }
+}
+
+impl Error for BadAddress {}
 
 /// A guest's linear addresses.
 pub trait Linear {

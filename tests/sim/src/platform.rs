@@ -1,14 +1,18 @@
 //! The Xen platform device, as far as it is ports: the unplug protocol, and the log of the device model.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
+
+use xen_abi::hvm::emulated_unplug::{
+    self, CONTROL, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS, UNPLUG_NVME_DISKS, VERSION,
+};
 
 use crate::rule::rules;
 
 rules! {
     /// The port 0x10 reads as 0x49D2 where there is a platform device, and as 0xD249 once the drivers are blacklisted.
     MAGIC: "docs/misc/hvm-emulated-unplug.pandoc", "step 1, step 5";
-    /// The port 0x12 reads as the version of the protocol.
+    /// A byte of the port 0x12 reads as the version of the protocol.
     PROTOCOL: "docs/misc/hvm-emulated-unplug.pandoc", "step 2";
     /// Two bytes to the port 0x12 are the product's number.
     PRODUCT: "docs/misc/hvm-emulated-unplug.pandoc", "step 3";
@@ -45,18 +49,21 @@ pub enum Emulated {
 #[derive(Clone, Debug)]
 pub(crate) struct Platform {
     /// Whether the guest has the device at all.
-    pub(crate) is_there: bool,
-    /// The protocol's version.
-    pub(crate) protocol: u8,
+    is_there: bool,
     /// What is still plugged in.
-    pub(crate) emulated: BTreeSet<Emulated>,
-    /// What the drivers said of themselves.
-    pub(crate) product: Option<u16>,
-    pub(crate) build: Option<u32>,
+    emulated: BTreeSet<Emulated>,
+    /// What the drivers said that they are.
+    product: Option<u16>,
     /// Whether they were told to keep out.
-    pub(crate) is_blacklisted: bool,
-    /// The lines that the guest logged.
-    pub(crate) log: Vec<String>,
+    is_blacklisted: bool,
+    log: Log,
+}
+
+/// What the guest has to say.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    lines: Vec<String>,
+    /// The one that has not ended.
     line: Vec<u8>,
 }
 
@@ -67,12 +74,9 @@ pub(crate) struct AskBlacklist {
     pub(crate) build: u32,
 }
 
-const UNPLUG_PORT: u16 = 0x10;
-const MORE_PORT: u16 = 0x12;
-const FREE: u16 = 0x49D2;
-const BLACKLISTED: u16 = 0xD249;
-
-/// The longest line of the log that is kept: a guest may never end one.
+/// That of the protocol which is written down.
+const PROTOCOL_VERSION: u8 = 1;
+/// The longest line of the log: a guest may never end one.
 const LONGEST_LINE: usize = 4096;
 /// Lines that are kept.
 const LINES: usize = 1024;
@@ -80,64 +84,71 @@ const LINES: usize = 1024;
 impl Platform {
     /// With these emulated devices plugged in.
     pub(crate) fn new(is_there: bool, emulated: BTreeSet<Emulated>) -> Self {
-        Self {
-            is_there,
-            protocol: 1,
-            emulated,
-            product: None,
-            build: None,
-            is_blacklisted: false,
-            log: Vec::new(),
-            line: Vec::new(),
-        }
+        Self { is_there, emulated, product: None, is_blacklisted: false, log: Log::default() }
+    }
+
+    /// What is still plugged in.
+    pub(crate) const fn emulated(&self) -> &BTreeSet<Emulated> {
+        &self.emulated
+    }
+
+    /// The lines that the guest has logged.
+    pub(crate) fn log(&self) -> &[String] {
+        &self.log.lines
     }
 
     /// What a port reads as.
     pub(crate) fn read(&self, port: u16, bytes: usize) -> u32 {
         match (port, bytes) {
             _ if !self.is_there => u32::MAX,
-            (UNPLUG_PORT, 2) => u32::from(if self.is_blacklisted { BLACKLISTED } else { FREE }),
-            (MORE_PORT, 1) => self.protocol.into(),
+            (CONTROL, 2) => {
+                u32::from(if self.is_blacklisted { emulated_unplug::BLOCKED } else { emulated_unplug::MAGIC })
+            }
+            (VERSION, 1) => PROTOCOL_VERSION.into(),
             _ => u32::MAX,
         }
     }
 
-    /// What a write to a port does. The store may have to be asked whether a build is blacklisted.
+    /// What a write to a port does. The store has to be asked then whether a build is blacklisted.
     pub(crate) fn write(&mut self, port: u16, bytes: usize, value: u32) -> Option<AskBlacklist> {
         let [low, high, ..] = value.to_le_bytes();
         match (port, bytes) {
             _ if !self.is_there => {}
-            (UNPLUG_PORT, 2) => self.unplug(u16::from_le_bytes([low, high])),
-            (UNPLUG_PORT, 4) => {
-                self.build = Some(value);
-                return Some(AskBlacklist { product: self.product?, build: value });
-            }
-            (MORE_PORT, 2) => self.product = Some(u16::from_le_bytes([low, high])),
-            (MORE_PORT, 1) => self.log(low),
+            (CONTROL, 2) => self.unplug(u16::from_le_bytes([low, high])),
+            (CONTROL, 4) => return Some(AskBlacklist { product: self.product?, build: value }),
+            (VERSION, 2) => self.product = Some(u16::from_le_bytes([low, high])),
+            (VERSION, 1) => self.log.add(low),
             _ => {}
         }
         None
     }
 
-    fn unplug(&mut self, what: u16) {
-        let bit = |number: u16| what & 1 << number != 0;
-        self.emulated.retain(|device| match device {
-            Emulated::PrimaryMaster | Emulated::ScsiDisk => !bit(0),
-            Emulated::IdeDisk => !bit(0) && !bit(2),
-            Emulated::Nic => !bit(1),
-            Emulated::NvmeDisk => !bit(3),
-        });
+    /// What the store said.
+    pub(crate) const fn answer_blacklist(&mut self, is_blacklisted: bool) {
+        self.is_blacklisted = is_blacklisted;
     }
 
-    fn log(&mut self, byte: u8) {
-        if byte != b'\n' && self.line.len() < LONGEST_LINE {
+    fn unplug(&mut self, what: u16) {
+        let all_disks = what & UNPLUG_DISKS != 0;
+        self.emulated.retain(|device| match device {
+            Emulated::PrimaryMaster | Emulated::ScsiDisk => !all_disks,
+            Emulated::IdeDisk => !all_disks && what & UNPLUG_AUX_IDE_DISKS == 0,
+            Emulated::Nic => what & UNPLUG_NICS == 0,
+            Emulated::NvmeDisk => what & UNPLUG_NVME_DISKS == 0,
+        });
+    }
+}
+
+impl Log {
+    fn add(&mut self, byte: u8) {
+        if byte != b'\n' {
             self.line.push(byte);
-            return;
         }
-        let line = String::from_utf8_lossy(&self.line).into_owned();
-        self.line.clear();
-        if self.log.len() < LINES {
-            self.log.push(line);
+        if byte == b'\n' || self.line.len() == LONGEST_LINE {
+            let line = mem::take(&mut self.line);
+            if self.lines.len() < LINES {
+                self.lines.push(String::from_utf8_lossy(&line).into_owned());
+            }
         }
     }
 }

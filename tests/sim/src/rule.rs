@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::{backend, hypervisor, platform, toolstack, xenstored};
+
 /// A rule of Xen's, in the simulation's own words.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -10,7 +12,7 @@ pub struct Rule {
     pub name: &'static str,
     /// What it says.
     pub says: &'static str,
-    /// The document, as a path in Xen's sources; empty if nobody has found one.
+    /// The document, as a path in Xen's sources.
     pub document: &'static str,
     /// The section in it, or the name of what the document describes there.
     pub section: &'static str,
@@ -19,7 +21,16 @@ pub struct Rule {
 impl Rule {
     /// All that the simulation follows.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        crate::hypervisor::RULES.iter().copied().flatten()
+        let others = [
+            xenstored::RULES,
+            toolstack::RULES,
+            toolstack::build::RULES,
+            toolstack::devices::RULES,
+            toolstack::suspend::RULES,
+            backend::RULES,
+            platform::RULES,
+        ];
+        hypervisor::RULES.iter().copied().chain(others).flatten()
     }
 }
 

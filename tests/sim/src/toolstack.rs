@@ -5,28 +5,31 @@
 //! - this file: what can be asked of it;
 //! - `build`: a guest's domain, and its place in the store;
 //! - `devices`: the two halves of a device in the store;
-//! - `suspend`: a guest that stops, and goes on, perhaps in another domain.
+//! - `suspend`: a guest that stops, and goes on, perhaps in another domain;
+//! - `watch`: what happens in the store.
 #![forbid(unsafe_code)]
 
 pub(crate) mod build;
 pub(crate) mod devices;
 pub(crate) mod suspend;
+mod watch;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use xen_abi::{
-    hvm::emulated_unplug::PRODUCTS,
+    hvm::{emulated_unplug::PRODUCTS, params::HVM_PARAM_CALLBACK_IRQ},
     sched::{
         SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SOFT_RESET, SHUTDOWN_SUSPEND,
         SHUTDOWN_WATCHDOG,
     },
 };
 
-pub use self::{devices::DeviceConfig, suspend::Suspend};
+pub use self::{devices::DeviceConfig, suspend::Suspend, watch::Watch};
 use crate::{
     backend::DeviceId,
     guest::Guest,
     machine::{GuestId, Machine},
+    platform::Emulated,
     rule::rules,
     world::World,
 };
@@ -34,6 +37,8 @@ use crate::{
 rules! {
     /// A command to the guest is written to `control/shutdown`; the guest answers by writing nothing there.
     SHUTDOWN_REQUEST: "docs/misc/xenstore-paths.pandoc", "~/control/shutdown";
+    /// A guest that has not said how upcalls come (`HVM_PARAM_CALLBACK_IRQ`) has no drivers that would read a command.
+    CONTROL_NEEDS_CALLBACK: "tools/libs/light/libxl_domain.c", "libxl__domain_pvcontrol_available";
     /// The link of a network device is down while its frontend's `disconnect` is not 0: a convention of `xapi` and its Windows drivers.
     LINK: "docs/misc/xenstore-paths.pandoc", "~/device/vif/$DEVID/*";
     /// A disk that has grown says so in `sectors`, and says again that it is `Connected`.
@@ -79,7 +84,7 @@ pub enum Shutdown {
     PowerOff,
     /// It wants to begin anew.
     Reboot,
-    /// It was suspended, and nobody has resumed it.
+    /// It is to be saved, and goes on.
     Suspend,
     /// It crashed.
     Crash,
@@ -141,7 +146,7 @@ impl Toolstack {
         self.0.with(|world| world.attach(guest.id(), device))
     }
 
-    /// Asks for a device back: it is gone when both halves have closed. False, if it is gone already.
+    /// Asks for a device back: it is gone when both halves have closed, which takes a frontend that answers. False, if it is gone already.
     pub fn detach(&self, device: DeviceId) -> bool {
         self.0.with(|world| world.detach(device))
     }
@@ -179,9 +184,10 @@ impl Toolstack {
         self.0.with(|world| world.write_frontend(device, "disconnect", disconnect))
     }
 
-    /// Asks the guest for something, and waits for nothing.
-    pub fn request(&self, guest: &Guest, request: Request) {
-        self.0.with(|world| world.request(guest.id(), request));
+    /// Asks the guest for something, and waits for nothing. False, if it has not said how upcalls come: "PV control interface not
+    /// available".
+    pub fn request(&self, guest: &Guest, request: Request) -> bool {
+        self.0.with(|world| world.request(guest.id(), request))
     }
 
     /// Says what will become of the guest when it suspends, without asking it to.
@@ -205,26 +211,44 @@ impl Toolstack {
         self.0.with(|world| world.rm(path));
     }
 
-    /// Why the guest has shut down, if it has.
+    /// Why the guest has shut down, if it has. Its domain stays as it is then.
     #[must_use]
     pub fn shutdown(&self, guest: &Guest) -> Option<Shutdown> {
         self.0.with(|world| world.inside_mut(guest.id()).shutdown)
     }
-}
 
-impl World {
-    pub(crate) fn request(&mut self, id: GuestId, request: Request) {
-        let inside = self.inside_mut(id);
-        let path = format!("/local/domain/{}/control/shutdown", inside.domain);
-        if let Request::Suspend(suspend) = request {
-            inside.suspend = suspend;
-        }
-        self.say("toolstack", || format!("asks {id} to {}", request.command()));
-        self.write(&path, request.command());
+    /// The emulated devices that the guest has not unplugged.
+    #[must_use]
+    pub fn emulated(&self, guest: &Guest) -> BTreeSet<Emulated> {
+        self.0.with(|world| world.inside_mut(guest.id()).platform.emulated().clone())
+    }
+
+    /// The lines that the guest has written to its device model's log: the first 1024.
+    #[must_use]
+    pub fn log(&self, guest: &Guest) -> Vec<String> {
+        self.0.with(|world| world.inside_mut(guest.id()).platform.log().to_vec())
     }
 }
 
 impl World {
+    pub(crate) fn request(&mut self, id: GuestId, request: Request) -> bool {
+        let inside = self.inside_mut(id);
+        if let Request::Suspend(suspend) = request {
+            inside.suspend = suspend;
+        }
+        let domain = inside.domain;
+        let parameters = self.xen.domains.get(&domain).map(|domain| &domain.parameters);
+        let callback = parameters.and_then(|parameters| parameters.get(&HVM_PARAM_CALLBACK_IRQ));
+        let listens = callback.is_some_and(|callback| *callback != 0);
+        if listens {
+            self.say("toolstack", || format!("asks {id} to {}", request.command()));
+            self.write(&format!("/local/domain/{domain}/control/shutdown"), request.command());
+        } else {
+            self.say("toolstack", || format!("cannot ask {id} to {}: it has no drivers", request.command()));
+        }
+        listens
+    }
+
     /// Whether drivers of this product and build are to keep out: `docs/misc/hvm-emulated-unplug.pandoc`.
     pub(crate) fn is_blacklisted(&mut self, product: u16, build: u32) -> bool {
         let known = PRODUCTS.iter().find(|known| known.number == product);

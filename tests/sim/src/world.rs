@@ -87,6 +87,7 @@ impl World {
     pub(crate) fn pass(&mut self, now: Duration) {
         self.xen.pass(now);
         self.store.set_time(self.xen.now);
+        // Who was suspended by its watchdog waits in no hypercall for an answer.
         self.take_shutdowns();
     }
 
@@ -154,6 +155,21 @@ impl World {
         // What is not there is removed.
         let _ = self.store.tools(&self.tools).rm(None, path);
         self.store_changed();
+    }
+
+    /// The same, and those above it that are empty then.
+    pub(crate) fn clean_up(&mut self, path: &str) {
+        self.rm(path);
+        let mut path = path;
+        while let Some((parent, _)) = path.rsplit_once('/') {
+            let mut tools = self.store.tools(&self.tools);
+            let has_value = tools.read(None, parent).is_ok_and(|value| !value.is_empty());
+            if has_value || tools.directory(None, parent).is_ok_and(|children| !children.is_empty()) {
+                return;
+            }
+            self.rm(parent);
+            path = parent;
+        }
     }
 
     /// A backend hears of changes in its own `online` and in its frontend's `state`.

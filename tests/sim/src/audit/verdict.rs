@@ -115,13 +115,12 @@ impl Machine {
     /// The verdict on a guest, which has ended.
     pub fn audit(&self, guest: &Guest) -> Audit {
         // The runtime is asked first: nothing may be in use when it is.
-        let ran = self.runtime().map(Ran::ask).unwrap_or_default();
+        let ran = self.runtime().map(Ran::ask);
         self.with(|world| world.audit(guest.id(), ran))
     }
 }
 
-/// What the runtime says at the end.
-#[derive(Default)]
+/// What the runtime says at the end, if there is one.
 struct Ran {
     tasks: Vec<String>,
     timers: usize,
@@ -148,7 +147,7 @@ impl Ran {
 }
 
 impl World {
-    fn audit(&self, id: GuestId, ran: Ran) -> Audit {
+    fn audit(&self, id: GuestId, ran: Option<Ran>) -> Audit {
         let now = Moment { at: self.xen.now, site: None };
         let mut audit = Audit::default();
         let number = self.guests[&id].domain;
@@ -161,7 +160,9 @@ impl World {
         }
         audit.add(self.requests_left(number, now));
         audit.add(self.backends_left(number));
-        audit.add(ran.account(now));
+        if let Some(ran) = ran {
+            audit.add(ran.account(now));
+        }
         audit
     }
 

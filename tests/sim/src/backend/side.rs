@@ -5,7 +5,7 @@ use std::{fmt, mem, time::Duration};
 
 use xen_abi::{
     grant_table::{GrantRef, status::GrantError},
-    io::xenbus::XenbusState,
+    io::xenbus::{NoSuchState, XenbusState},
 };
 
 use super::{Backend, DeviceId};
@@ -107,9 +107,10 @@ impl Side<'_> {
         value.parse().map_err(|_| format!("the frontend's {key} is `{value}`"))
     }
 
-    pub(super) fn frontend_state(&mut self) -> XenbusState {
+    /// What the frontend says of itself: that it is unknown, if it says no number.
+    pub(super) fn frontend_state(&mut self) -> Result<XenbusState, NoSuchState> {
         let number = self.read_frontend("state").and_then(|state| state.parse::<u32>().ok());
-        number.and_then(|number| XenbusState::try_from(number).ok()).unwrap_or(XenbusState::Unknown)
+        number.map_or(Ok(XenbusState::Unknown), XenbusState::try_from)
     }
 
     /// Whether the toolstack wants it to stay.
@@ -132,12 +133,33 @@ impl Side<'_> {
     }
 
     pub(super) fn write_error(&mut self, why: &str) {
-        let path = format!("/local/domain/{DOM0}/error/{}", self.directory().trim_start_matches('/'));
-        self.world.write(&path, why);
+        let own = self.world.backends[&self.device].directory_at_home(self.domain());
+        self.world.write(&format!("/local/domain/{DOM0}/error/{own}/error"), why);
     }
+}
 
+// How it stands.
+
+impl Side<'_> {
     pub(super) fn take_keys_changed(&mut self) -> bool {
         mem::take(&mut self.backend().keys_changed)
+    }
+
+    pub(super) fn look_again(&mut self) {
+        self.backend().keys_changed = true;
+    }
+
+    /// Whether it is to close, with nobody having asked its frontend.
+    pub(super) fn take_leaving(&mut self) -> bool {
+        mem::take(&mut self.backend().is_leaving)
+    }
+
+    pub(super) fn is_connected(&mut self) -> bool {
+        self.backend().is_connected
+    }
+
+    pub(super) fn set_connected(&mut self) {
+        self.backend().is_connected = true;
     }
 
     pub(super) fn set_busy(&mut self, is_busy: bool) {
@@ -165,11 +187,6 @@ impl Side<'_> {
     pub fn notify(&mut self, port: Dom0Port) {
         // A channel whose other end is closed has nobody to notify.
         let _ = self.world.xen.send(DOM0, port);
-    }
-
-    /// Whether it is to close, with nobody having asked its frontend.
-    pub(super) fn is_leaving(&mut self) -> bool {
-        self.backend().is_leaving
     }
 
     /// Takes the events that have come.
@@ -224,8 +241,12 @@ impl Side<'_> {
         self.world.xen.write_mapped(mapping, offset, from)
     }
 
-    /// Lets go of everything of the frontend's.
+    /// Lets go of everything of the frontend's: nothing is left to do.
     pub(crate) fn release_all(&mut self) {
+        let backend = self.backend();
+        backend.is_connected = false;
+        backend.is_busy = false;
+        backend.alarm = None;
         for mapping in mem::take(&mut self.backend().mappings) {
             let _ = self.world.xen.unmap(mapping);
         }

@@ -1,8 +1,11 @@
 //! A guest's domain, and its place in the store.
 #![forbid(unsafe_code)]
 
-use xen_abi::hvm::params::{
-    HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
+use xen_abi::{
+    hvm::params::{
+        HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
+    },
+    version::DomainHandle,
 };
 
 use crate::{
@@ -22,7 +25,9 @@ rules! {
     /// A domain's own directory is the control domain's, and the domain can read it.
     HOME_IS_READABLE: "tools/libs/light/libxl_create.c", "libxl__domain_make";
     /// Some nodes in it are the domain's own.
-    OWN_NODES: "docs/misc/xenstore-paths.pandoc", "[w]";
+    OWN_NODES: "tools/libs/light/libxl_create.c", "libxl__domain_make";
+    /// What is told of a guest in `/vm` is found by its UUID, and keeps its place when the guest becomes another domain.
+    VM: "docs/misc/xenstore-paths.pandoc", "~/vm";
     /// What the toolstack can ask for is announced by empty nodes, into which the guest writes what it can do.
     FEATURE_NODES: "docs/misc/xenstore-paths.pandoc", "~/control/feature-poweroff";
     /// The guest is told that several virtual CPUs can be suspended, and watches be reset.
@@ -35,8 +40,12 @@ rules! {
     DOMIDS_GO_UP: "tools/libs/light/libxl_create.c", "libxl__is_domid_recent";
 }
 
-/// Nodes of the guest's own, which it may write.
+/// Nodes in its directory that the guest can only read.
+const READABLE: &[&str] = &["cpu", "memory", "device", "control", "hvmloader", "store", "console"];
+
+/// Nodes in it of the guest's own.
 const OWN: &[&str] = &[
+    "device/suspend/event-channel",
     "control/shutdown",
     "control/feature-poweroff",
     "control/feature-reboot",
@@ -44,7 +53,6 @@ const OWN: &[&str] = &[
     "control/feature-s3",
     "control/feature-s4",
     "control/sysrq",
-    "device/suspend/event-channel",
     "data",
     "drivers",
     "feature",
@@ -52,10 +60,6 @@ const OWN: &[&str] = &[
     "error",
 ];
 
-/// Nodes that it may read.
-const READABLE: &[&str] = &["cpu", "memory", "device", "control", "hvmloader", "store", "console"];
-
-/// Bytes in a KiB, and KiB in a page.
 const KIB_PER_PAGE: u64 = 4;
 
 impl World {
@@ -81,6 +85,9 @@ impl World {
         let domain = self.guests[&id].domain;
         self.xen.create(domain, &config, ram);
         self.store.domain_created(domain);
+        if let Some(built) = self.xen.domains.get_mut(&domain) {
+            built.handle = handle(id);
+        }
         if !config.has_store {
             return;
         }
@@ -95,22 +102,26 @@ impl World {
         ] {
             self.xen.build_parameter(domain, parameter, value);
         }
-        self.write_home(domain, &config, ports);
+        self.write_home(domain, handle(id), &config, ports);
         self.introduce(domain, store_port);
     }
 
-    fn write_home(&mut self, domain: u16, config: &GuestConfig, [store_port, console_port]: [u32; 2]) {
+    fn write_home(&mut self, domain: u16, handle: DomainHandle, config: &GuestConfig, ports: [u32; 2]) {
+        let [store_port, console_port] = ports;
         let home = format!("/local/domain/{domain}");
+        let uuid = uuid(handle);
+        let vm = format!("/vm/{uuid}");
         let readable = [Permission::new(Access::None, DOM0), Permission::new(Access::Read, domain)];
         let own = [Permission::new(Access::None, domain)];
         self.mknod(&home, &readable);
+        self.mknod(&vm, &readable);
         READABLE.iter().for_each(|node| self.mknod(&format!("{home}/{node}"), &readable));
         OWN.iter().for_each(|node| self.mknod(&format!("{home}/{node}"), &own));
-        let memory = (config.pages * KIB_PER_PAGE).to_string();
+        let memory = config.pages.saturating_mul(KIB_PER_PAGE).to_string();
         let keys = [
+            ("vm", vm.clone()),
             ("name", config.name.clone()),
             ("domid", domain.to_string()),
-            ("vm", format!("/vm/{}", config.name)),
             ("memory/static-max", memory.clone()),
             ("memory/target", memory),
             ("memory/videoram", "0".into()),
@@ -123,6 +134,8 @@ impl World {
             ("control/platform-feature-xs_reset_watches", "1".into()),
         ];
         keys.iter().for_each(|(key, value)| self.write(&format!("{home}/{key}"), value));
+        self.write(&format!("{vm}/uuid"), &uuid);
+        self.write(&format!("{vm}/name"), &config.name);
         for vcpu in &config.vcpus {
             self.write(&format!("{home}/cpu/{vcpu}/availability"), "online");
         }
@@ -139,4 +152,16 @@ impl World {
         self.signal_store(domain);
         self.store_changed();
     }
+}
+
+/// A guest's UUID, as Xen has it: its number.
+fn handle(GuestId(number): GuestId) -> DomainHandle {
+    u128::from(number).to_be_bytes()
+}
+
+/// The same as a text.
+fn uuid(handle: DomainHandle) -> String {
+    let mut text = format!("{:032x}", u128::from_be_bytes(handle));
+    [8, 13, 18, 23].into_iter().for_each(|at| text.insert(at, '-'));
+    text
 }

@@ -21,13 +21,17 @@ rules! {
     BACKEND_KEYS: "tools/libs/light/libxl_device.c", "libxl__device_generic_add";
     /// Both halves begin as `Initialising`.
     BOTH_INITIALISING: "xen/include/public/io/xenbus.h", "XenbusStateInitialising";
+    /// The toolstack takes a device away by `online` = 0 and, but for a backend that is `Closed`, `state` = 5.
+    TAKEN_AWAY: "tools/libs/light/libxl_device.c", "libxl__initiate_device_generic_remove";
     /// The keys of a device that is taken away are removed when its backend is `Closed`.
-    REMOVED_WHEN_CLOSED: "tools/libs/light/libxl_device.c", "libxl__initiate_device_generic_remove";
+    REMOVED_WHEN_CLOSED: "tools/libs/light/libxl_device.c", "libxl__device_destroy";
+    /// With the last device of a class in it, a directory goes, too.
+    NO_EMPTY_DIRECTORIES: "tools/libs/light/libxl_xshelp.c", "libxl__xs_path_cleanup";
 }
 
 /// A device to be.
 pub struct DeviceConfig {
-    /// Its number in its class: the handle of a network device, the encoded name of a disk.
+    /// Its number in its class: 0 for the first network device; for a disk, what its name is encoded as.
     pub index: u32,
     /// Further keys of the frontend's directory.
     pub frontend: Vec<(String, String)>,
@@ -44,7 +48,7 @@ impl World {
         self.next_device += 1;
         let class = protocol.class().to_owned();
         let has_one = |other: &Backend| other.guest == guest && other.index == index && other.class == class;
-        assert!(!self.backends.values().any(has_one), "the guest has a {class}/{index}");
+        assert!(!self.backends.values().any(has_one), "the guest has {class}/{index} already");
         let device = Backend::new(guest, class, index, [frontend, backend], protocol);
         self.backends.insert(id, device);
         self.publish(id);
@@ -63,52 +67,39 @@ impl World {
         self.mknod(&front, &guest_owns);
         self.mknod(&back, &dom0_owns);
         let initialising = XenbusState::Initialising.number().to_string();
-        let write_all =
-            |world: &mut Self, directory: &str, keys: &[(&str, &str)], more: &[(String, String)]| {
-                let more = more.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-                for (key, value) in keys.iter().copied().chain(more) {
-                    world.write(&format!("{directory}/{key}"), value);
-                }
-            };
-        let (dom0, domid, handle) = (DOM0.to_string(), domain.to_string(), index.to_string());
-        write_all(
-            self,
-            &back,
-            &[("frontend", &front), ("frontend-id", &domid), ("online", "1")],
-            &backend_keys,
-        );
-        write_all(self, &back, &[("state", &initialising)], &[]);
-        write_all(
-            self,
-            &front,
-            &[("backend", &back), ("backend-id", &dom0), ("handle", &handle)],
-            &frontend_keys,
-        );
-        write_all(self, &front, &[("state", &initialising)], &[]);
+        let (dom0, domid) = (DOM0.to_string(), domain.to_string());
+        let back_keys = [("frontend", &front), ("frontend-id", &domid), ("online", &"1".into())];
+        let front_keys = [("backend", &back), ("backend-id", &dom0)];
+        for (directory, every, own) in
+            [(&back, &back_keys[..], &backend_keys), (&front, &front_keys[..], &frontend_keys)]
+        {
+            let own = own.iter().map(|(key, value)| (key.as_str(), value));
+            // When the state is there, so is everything else.
+            for (key, value) in every.iter().copied().chain(own).chain([("state", &initialising)]) {
+                self.write(&format!("{directory}/{key}"), value);
+            }
+        }
         self.watch_keys(id, &front, &back);
         self.say("toolstack", || format!("attached {class}/{index} to domain {domain}"));
     }
 
     /// `online` = 0 and `state` = 5: the two halves do the rest.
     pub(super) fn detach(&mut self, id: DeviceId) -> bool {
-        let Some(backend) = self.backends.get(&id) else { return false };
-        let back = backend.directory(self.guests[&backend.guest].domain);
-        self.write(&format!("{back}/online"), "0");
-        self.write(&format!("{back}/state"), &XenbusState::Closing.number().to_string());
-        self.say("toolstack", || format!("asks for {back} back"));
-        true
+        let Some(state) = self.backends.get(&id).map(|backend| backend.state) else { return false };
+        self.say("toolstack", || format!("asks for device {} back", id.0));
+        self.tell_frontend(id, &[("online", "0")])
+            && (state == XenbusState::Closed || self.say_state(id, XenbusState::Closing))
     }
 
     /// The device's keys go, and so does what its backend has.
     pub(crate) fn remove(&mut self, id: DeviceId) -> bool {
-        let Some(backend) = self.backends.get(&id) else { return false };
+        self.release(id);
+        let Some(backend) = self.backends.remove(&id) else { return false };
         let domain = self.guests[&backend.guest].domain;
         let (front, back) = (backend.frontend_directory(domain), backend.directory(domain));
         self.unwatch_keys(id, &front, &back);
-        self.release(id);
-        self.backends.remove(&id);
-        self.rm(&back);
-        self.rm(&front);
+        self.clean_up(&back);
+        self.clean_up(&front);
         self.say("toolstack", || format!("removed {back}"));
         true
     }
@@ -123,7 +114,11 @@ impl World {
 
     /// Writes the backend's state as it is, so that who watches it looks again.
     pub(super) fn say_state_again(&mut self, id: DeviceId) -> bool {
-        let Some(state) = self.backends.get(&id).map(|backend| backend.state) else { return false };
+        self.backends.get(&id).map(|backend| backend.state).is_some_and(|state| self.say_state(id, state))
+    }
+
+    /// Writes the backend's state in its name.
+    fn say_state(&mut self, id: DeviceId, state: XenbusState) -> bool {
         self.tell_frontend(id, &[("state", &state.number().to_string())])
     }
 

@@ -1,7 +1,7 @@
 //! A guest that stops, and goes on: here, or as another domain with other event channels, an empty grant table and a new connection.
 #![forbid(unsafe_code)]
 
-use xen_abi::sched::SHUTDOWN_SUSPEND;
+use std::mem;
 
 use super::Shutdown;
 use crate::{machine::GuestId, rule::rules, world::World};
@@ -28,14 +28,31 @@ pub enum Suspend {
 }
 
 impl World {
-    /// A guest has suspended itself. What its hypercall answers.
-    pub(crate) fn suspended(&mut self, id: GuestId) -> u64 {
+    /// Takes note of domains that have shut down, and answers those that are suspended.
+    pub(crate) fn take_shutdowns(&mut self) -> Vec<(GuestId, u64)> {
+        let mut answers = Vec::new();
+        for (domain, reason) in mem::take(&mut self.xen.shutdowns) {
+            let Some(id) = self.guest_of(domain) else { continue };
+            let reason = Shutdown::from(reason);
+            self.say("toolstack", || format!("domain {domain} has shut down: {reason}"));
+            self.store.domain_shut_down(domain);
+            self.store_changed();
+            if reason == Shutdown::Suspend {
+                answers.push((id, self.suspended(id)));
+            } else {
+                self.inside_mut(id).shutdown = Some(reason);
+            }
+        }
+        answers
+    }
+
+    /// What becomes of a guest that is suspended, and what its hypercall answers.
+    fn suspended(&mut self, id: GuestId) -> u64 {
         let from = self.guests[&id].domain;
-        self.store.domain_shut_down(from);
         match self.guests[&id].suspend {
             Suspend::Cancelled => {
                 self.xen.resume(from);
-                // It was introduced, or it could not have been asked.
+                // It is introduced, as every guest is.
                 let _ = self.store.tools(&self.tools).resume(from);
                 self.say("toolstack", || format!("resumes domain {from}, which has lost nothing"));
                 1
@@ -50,46 +67,29 @@ impl World {
     /// Moves a guest into a new domain, with its memory and nothing else.
     fn migrate(&mut self, id: GuestId) {
         let from = self.guests[&id].domain;
+        let own = self.backends.iter().filter(|(_, device)| device.guest == id);
         let devices: Vec<_> =
-            self.backends.iter().filter(|(_, device)| device.guest == id).map(|(id, _)| *id).collect();
-        for &device in &devices {
-            let (front, back) = {
-                let device = &self.backends[&device];
-                (device.frontend_directory(from), device.directory(from))
-            };
-            self.unwatch_keys(device, &front, &back);
-            self.release(device);
-            self.rm(&back);
+            own.map(|(id, device)| (*id, device.frontend_directory(from), device.directory(from))).collect();
+        for (device, front, back) in &devices {
+            self.unwatch_keys(*device, front, back);
+            self.release(*device);
+            self.clean_up(back);
         }
         self.forget_store_port(from);
-        let ram = self.xen.destroy(from).expect("the guest runs, or it could not suspend itself");
+        let ram = self.xen.destroy(from).expect("it was a domain until now");
         self.rm(&format!("/local/domain/{from}"));
         self.store.domain_destroyed(from);
+        self.store_changed();
         let to = self.new_domid();
         self.inside_mut(id).domain = to;
         self.restore(id, ram);
         self.say("toolstack", || format!("domain {from} goes on as domain {to}"));
-        for device in devices {
+        for (device, ..) in devices {
             // A backend of another machine, or another instance here, which knows nothing of the one before.
             if let Some(backend) = self.backends.get_mut(&device) {
                 backend.begin_again();
             }
             self.publish(device);
-        }
-    }
-
-    /// Takes note of domains that have shut down.
-    pub(crate) fn take_shutdowns(&mut self) {
-        for (domain, reason) in std::mem::take(&mut self.xen.shutdowns) {
-            let Some(id) = self.guest_of(domain) else { continue };
-            if reason == SHUTDOWN_SUSPEND {
-                self.inside_mut(id).is_suspending = true;
-                continue;
-            }
-            let reason = Shutdown::from(reason);
-            self.inside_mut(id).shutdown.get_or_insert(reason);
-            self.say("toolstack", || format!("domain {domain} has shut down: {reason}"));
-            self.store.domain_shut_down(domain);
         }
     }
 }

@@ -324,7 +324,7 @@ pub const ERROR: Place<u32> = Place::new(offset_of!(DomainInterface, error));
 pub const XENSTORE_SERVER_FEATURE_RECONNECTION: u32 = 1;
 /// [`DomainInterface::error`] means something.
 pub const XENSTORE_SERVER_FEATURE_ERROR: u32 = 2;
-/// `XS_WATCH` takes a depth. Later than Xen 4.17's header.
+/// A watch can have a depth. Later than Xen 4.17's header.
 pub const XENSTORE_SERVER_FEATURE_WATCHDEPTH: u32 = 4;
 /// Permissions can name every domain, by `DOMID_ANY`. Later than Xen 4.17's header.
 pub const XENSTORE_SERVER_FEATURE_DOMID_ANY: u32 = 8;

@@ -20,6 +20,16 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         instead: "sizeof(rust_version__BuildId) == offsetof(struct xen_build_id, buf)",
         why: "the bytes, which are behind it, are as many as the caller likes",
     },
+    Exception {
+        facts: &[
+            "io::xs_wire::MessageType::GetFeature == XS_GET_FEATURE",
+            "io::xs_wire::MessageType::SetFeature == XS_SET_FEATURE",
+            "io::xs_wire::MessageType::GetQuota == XS_GET_QUOTA",
+            "io::xs_wire::MessageType::SetQuota == XS_SET_QUOTA",
+        ],
+        instead: "XS_TYPE_COUNT == 23",
+        why: "they are the first numbers after those of Xen 4.17",
+    },
 ];
 
 /// What the headers do not have.
@@ -56,6 +66,13 @@ pub(crate) const OURS: &[(&[&str], &str)] = &[
         "it comes from a function that is compared",
     ),
     (
+        &[
+            "io::xs_wire::XENSTORE_SERVER_FEATURE_DOMID_ANY",
+            "io::xs_wire::XENSTORE_SERVER_FEATURE_WATCHDEPTH",
+        ],
+        "it is later than Xen 4.17",
+    ),
+    (
         &["cpuid::SIGNATURE", "io::ring::NEW", "io::xenbus::XenbusState::ALL", "shared_info::VCPU_INFO"],
         "it is made of what is compared",
     ),
@@ -75,6 +92,8 @@ pub(crate) const OURS: &[(&[&str], &str)] = &[
             "grant_table::status::GrantError",
             "hvm::params::CallbackVia",
             "io::xenbus::NoSuchState",
+            "io::xs_wire::UnknownError",
+            "io::xs_wire::UnknownType",
             "shared_info::VcpuInfos",
         ],
         "it is how Rust says what C has numbers for",
@@ -112,6 +131,7 @@ pub(crate) const FAMILIES: &[&str] = &[
     "XENFEAT_",
     "XENMAP",
     "XENMEM",
+    "XENSTORE_",
     "XENVER_",
     "XEN_ALTP2M_",
     "XEN_CPUID_",
@@ -120,6 +140,7 @@ pub(crate) const FAMILIES: &[&str] = &[
     "XEN_IO_PROTO_",
     "XEN_NETIF_",
     "XEN_PVCLOCK_",
+    "XS_",
     "XenbusState",
     "__HYPERVISOR_",
     "struct arch_",
@@ -133,6 +154,8 @@ pub(crate) const FAMILIES: &[&str] = &[
     "struct vcpu_",
     "struct xen_",
     "struct xencons_",
+    "struct xenstore_",
+    "struct xsd_",
 ];
 
 /// What of the headers is not here. With a `*`, all that begin so.
@@ -212,6 +235,11 @@ pub(crate) const LEFT_OUT: &[(&[&str], &str)] = &[
         ],
         "no driver of a guest needs it",
     ),
+    (&["XS_DEBUG"], "it is the old name of a number that is here"),
+    (&["XS_TYPE_COUNT"], "it counts what this header has"),
+    (&["XS_WATCH_PATH", "XS_WATCH_TOKEN"], "they are the order of two strings"),
+    (&["XS_WRITE_*"], "no request has had these flags for long"),
+    (&["struct xsd_errors"], "it is compared by a test of its own"),
     (&["GNTTAB_CACHE_*", "struct gnttab_cache_flush"], "it is for ARM"),
     (&["struct evtchn_op"], "it is the argument of a call from before Xen 3.2"),
     (

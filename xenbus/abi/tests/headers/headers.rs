@@ -21,6 +21,7 @@ const REPORT: [&str; 3] = ["-fsyntax-only", "-fdiagnostics-plain-output", "-ftra
 
 /// All headers that the crate has something of.
 const HEADERS: &str = "
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <xen/xen.h>
@@ -72,6 +73,19 @@ impl Headers {
         let enumerators = lists.flat_map(|(list, _)| list.split(',').filter_map(|each| words(each).next()));
         let constants = macros.chain(enumerators).map(str::to_owned).collect();
         Self { text, constants }
+    }
+
+    /// The errors of xenstored, in the order of the header's array, each with its number.
+    pub(crate) fn xenstore_errors(&self) -> Vec<(String, u16)> {
+        let (_, array) = self.text.split_once("xsd_errors[]").expect("errno.h is included before xs_wire.h");
+        let (_, array) = array.split_once('{').expect("it is initialised");
+        let (array, _) = array.split_once(';').expect("it ends");
+        let entries = array.split('{').skip(1).map(|entry| {
+            let (number, name) = entry.split_once(',').expect("a number and a name");
+            let name = words(name).next().expect("a name");
+            (name.to_owned(), number.trim().parse().expect("a number"))
+        });
+        entries.collect()
     }
 
     /// The constant that is called so in capitals.

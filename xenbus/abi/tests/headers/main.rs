@@ -23,7 +23,7 @@ use headers::Headers;
 use sources::Sources;
 use xen_abi::{
     hvm::emulated_unplug::{PRODUCTS, Product},
-    io::{blkif, netif, ring},
+    io::{blkif, netif, ring, xs_wire::XsError},
     seam::PAGE_SIZE,
 };
 
@@ -114,6 +114,13 @@ fn products_with_a_number() {
     judge(&wrong(&macros, facts, &[]));
 }
 
+/// Xenstored's errors are those of the header's array: in that order, by name and number.
+#[test]
+fn errors_of_xenstored() {
+    let ours: Vec<_> = XsError::ALL.iter().map(|error| (error.name().to_owned(), error.number())).collect();
+    assert_eq!(ours, Headers::read().xenstore_errors());
+}
+
 /// A word's place is called like the word: a mistake there would be a place like any other.
 #[test]
 fn places_are_called_like_their_fields() {
@@ -147,6 +154,8 @@ fn a_lie_is_found() {
         pub const DOMID_IO: DomId = DomId(0x7FF1);
         pub const DOMID_XEN: DomId = DomId(0x7FF1);
         errnos! { ENOENT = 2, ENOSYS = 2, }
+        errors! { EIO = 5; /** Not used. */ EROFS = 5; }
+        message_types! { Read = 2, "XS_READ"; /** Creates it. */ Write = 2, "XS_WRITE"; }
         statuses! { BAD_PAGE = -9, "GNTST_bad_page", "bad"; NO_SPACE = 13, "GNTST_no_space", "full"; }
 
         /// `domid_t`
@@ -209,6 +218,8 @@ fn a_lie_is_found() {
         "XEN_IO_PROTO_ABI_X86_64 == XEN_IO_PROTO_ABI_X86_64",
         "DOMID_XEN == DOMID_XEN",
         "Errno::ENOSYS == XEN_ENOSYS",
+        "XsError::EROFS == EROFS",
+        "MessageType::Write == XS_WRITE",
         "GrantError::NO_SPACE == GNTST_no_space",
         "EvtchnPort: size",
         "EvtchnPort: sign",

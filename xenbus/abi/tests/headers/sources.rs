@@ -165,12 +165,15 @@ impl Sources {
     /// The constants of a table: rows of `NAME = number`, of which some have texts behind them, the first of which is
     /// the name in C.
     fn add_table(&mut self, module: &str, table: &str, input: ParseStream<'_>) -> syn::Result<()> {
-        let (of, prefix) = match table {
-            "errnos" => ("Errno", Some("XEN_")),
-            "statuses" => ("GrantError", None),
+        let (of, ty, prefix): (_, Type, _) = match table {
+            "errnos" => ("Errno", parse_quote!(i32), Some("XEN_")),
+            "errors" => ("XsError", parse_quote!(u16), Some("")),
+            "message_types" => ("MessageType", parse_quote!(u32), None),
+            "statuses" => ("GrantError", parse_quote!(i32), None),
             table => unknown(&table),
         };
         while !input.is_empty() {
+            input.call(Attribute::parse_outer)?;
             let name: syn::Ident = input.parse()?;
             input.parse::<Token![=]>()?;
             let number: Expr = input.parse()?;
@@ -185,7 +188,7 @@ impl Sources {
                 name: format!("{of}::{name}"),
                 is_public: true,
                 c_names: c_name.into_iter().collect(),
-                what: What::Constant(parse_quote!(i32), Box::new(number)),
+                what: What::Constant(Box::new(ty.clone()), Box::new(number)),
             });
         }
         Ok(())

@@ -1,0 +1,137 @@
+//! A xenstored that answers with nonsense, and what `xenbus::store` makes of it: an answer or an error with a name, and no panic, whatever
+//! comes.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use kexec::{irql::Dispatch, platform::mock::keep};
+use xen_abi::{
+    event_channel::EvtchnPort,
+    hvm::params::{CallbackVia, HVM_PARAM_CALLBACK_IRQ},
+    io::xs_wire::{MessageType, XENSTORE_PAYLOAD_MAX, XsError},
+};
+use xen_harness::{Player, Rig};
+use xen_sim::{Fault as MachineFault, Guest, GuestConfig, Peer, xenstored::Fault};
+use xenbus::{
+    event,
+    hypercall::{event_channel, hvm},
+    page::SharedInfo,
+    store::{PATIENCE, Store, StoreError, Violation},
+};
+
+/// What a reader found: the value of `name`, and of `domid` after that; and how many replies were to nothing.
+type Found = ([Result<Vec<u8>, StoreError>; 2], u32);
+
+/// A guest's connection to the store.
+struct Reader {
+    guest: Guest,
+    store: Store<Guest>,
+    shared: SharedInfo<Guest>,
+}
+
+impl Reader {
+    fn new(guest: Guest) -> Self {
+        let shared = SharedInfo::map(&guest).expect("there is room");
+        event::mask_all(&*shared);
+        let line = CallbackVia::Gsi(28).to_param();
+        hvm::set_param(&guest, HVM_PARAM_CALLBACK_IRQ, line).expect("it may");
+        Self { guest, store: Store::new(), shared }
+    }
+
+    fn upcall(&self) {
+        while event::take_pending(&*self.shared, 0, |EvtchnPort(_)| self.store.notify()) {}
+    }
+}
+
+async fn serve(at: &mut Dispatch, reader: &'static Reader) {
+    reader.store.serve(at).await;
+}
+
+async fn read(at: &mut Dispatch, reader: &'static Reader) -> Found {
+    let port = reader.store.connect(at, &reader.guest).expect("there is a store");
+    event_channel::unmask(&reader.guest, port).expect("it is open");
+    let mut room = [0; XENSTORE_PAYLOAD_MAX as usize];
+    let first = reader.store.read(at, "name", &mut room).await.map(<[u8]>::to_vec);
+    let second = reader.store.read(at, "domid", &mut room).await.map(<[u8]>::to_vec);
+    let strays = reader.store.strays(at);
+    reader.store.disconnect(at);
+    ([first, second], strays)
+}
+
+/// Has a guest read two keys of a xenstored at which something is wrong.
+fn found(seed: u64, wrong: impl FnOnce(&Rig)) -> Found {
+    let mut player = Player::new(seed);
+    let rig = Rig::new(&mut player, GuestConfig::default());
+    let driver = rig.driver(&mut player, "guest");
+    let slots = rig.pool::<8192, 2>(&mut player);
+    let reader: &'static Reader = keep(Reader::new(rig.guest().clone()));
+    rig.guest().on_upcall(|_, _| reader.upcall());
+    wrong(&rig);
+    driver.spawn(slots, serve, reader).expect("a slot is free").detach();
+    let task = driver.spawn(slots, read, reader).expect("a slot is free");
+    while !task.is_finished() && player.step(Duration::from_mins(10)) {}
+    let found = task.try_take().expect("it has ended").expect("nobody has cancelled it");
+    assert_eq!(player.close(), Ok(()));
+    found
+}
+
+/// Each form of nonsense, once, in the reply to the first of two requests. What cannot be told from a right reply is one; what can be is an error;
+/// the connection is broken for good only if the end of a message cannot be found any more.
+#[test]
+fn each_form() {
+    let right = || Ok(b"guest".to_vec());
+    let late = Err(StoreError::TimedOut(PATIENCE));
+    let other = |answered| Err(StoreError::Type { asked: MessageType::Read, answered });
+    let cases = [
+        (Fault::Refuse(XsError::EAGAIN), Err(StoreError::Refused(XsError::EAGAIN)), 0),
+        (Fault::Payload(b"\xFF\0\xFF".to_vec()), Ok(b"\xFF\0\xFF".to_vec()), 0),
+        (Fault::Payload(vec![b'x'; 4096]), Ok(vec![b'x'; 4096]), 0),
+        (Fault::Truncate(2), Ok(b"gu".to_vec()), 0),
+        (Fault::Truncate(0), Ok(Vec::new()), 0),
+        (Fault::RequestId(77), late.clone(), 1),
+        (Fault::TransactionId(9), right(), 0),
+        (Fault::Type(MessageType::Directory as u32), other(1), 0),
+        (Fault::Type(MessageType::WatchEvent as u32), other(15), 0),
+        (Fault::Type(u32::MAX), other(u32::MAX), 0),
+        (Fault::Type(MessageType::Error as u32), Err(StoreError::Unknown), 0),
+        (Fault::Swallow, late, 0),
+        (Fault::Repeat, right(), 1),
+    ];
+    for (fault, expected, strays) in cases {
+        let (found, lost) = found(1, |rig| assert!(rig.machine().distort(rig.guest(), fault.clone())));
+        assert_eq!(found, [expected, Ok(b"1".to_vec())], "{fault:?}");
+        assert_eq!(lost, strays, "{fault:?}");
+    }
+    for length in [4097, u32::MAX] {
+        let ([first, second], _) =
+            found(1, |rig| assert!(rig.machine().distort(rig.guest(), Fault::Length(length))));
+        let violation = Err(StoreError::Violation(Violation::Length(length)));
+        assert_eq!([first, second], [violation.clone(), violation], "nothing is asked any more");
+    }
+    // The rest of the message is taken for the next, which does not come to its end.
+    let ([first, second], _) = found(1, |rig| assert!(rig.machine().distort(rig.guest(), Fault::Length(2))));
+    assert_eq!(first, Ok(b"gu".to_vec()));
+    assert!(second.is_err(), "{second:?}");
+}
+
+/// Any of them, as the seeds say: the guest always comes to its end.
+#[test]
+fn any_form() {
+    let mut errors = 0;
+    for seed in 0..64 {
+        let (found, _) = found(seed, |rig| {
+            rig.machine().inject(rig.guest(), MachineFault::Garbage(Peer::Xenstored));
+        });
+        errors += u32::from(found[0].is_err());
+    }
+    assert!((10..64).contains(&errors), "{errors} of 64 were found out");
+}
+
+/// A xenstored that ends the connection, or hangs, is waited for as long as is said, and no longer.
+#[test]
+fn nobody_answers() {
+    for fault in [MachineFault::Kill(Peer::Xenstored), MachineFault::Wedge(Peer::Xenstored)] {
+        let (found, _) = found(1, |rig| rig.machine().inject(rig.guest(), fault));
+        assert!(found.iter().all(Result::is_err), "{fault}: {found:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! The machine around a guest, as a small guest sees it: the toolstack's store, devices and their backends, suspend, faults.
+#![deny(unsafe_code)]
+
+mod channel;
+mod devices;
+mod faults;
+mod frontend;
+mod kernel;
+mod ports;
+mod processor;
+mod same;
+mod shutdown;
+mod states;
+mod store;
+mod suspend;
+mod wire;
