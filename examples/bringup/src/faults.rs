@@ -37,7 +37,7 @@ fn world(sim: &mut Sim) -> World {
     let rig = Rig::new(sim, GuestConfig { name: "bringup".into(), ..GuestConfig::default() });
     let executor = rig.driver(sim, "guest");
     let slots = rig.pool::<8192, 4>(sim);
-    let driver = keep(Driver::new(
+    let driver: &Driver = keep(Driver::new(
         rig.guest().clone(),
         executor,
         slots,
@@ -46,7 +46,7 @@ fn world(sim: &mut Sim) -> World {
     ));
     rig.guest().on_upcall(|vcpu, _| driver.upcall(vcpu));
     rig.on_suspend(|at| driver.suspend(at));
-    let task = executor.spawn(slots, live, &*driver).expect("a slot is free");
+    let task = executor.spawn(slots, live, driver).expect("a slot is free");
     World {
         rig,
         driver,

@@ -49,7 +49,7 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     let slots = rig.pool::<8192, 4>(&mut player);
     let guest = keep(Driver::new(rig.guest().clone(), driver, slots, keep(Scope::new("guest")), timeline));
     rig.guest().on_upcall(|vcpu, _| guest.upcall(vcpu));
-    let task = driver.spawn(slots, live, &*guest).expect("a slot is free");
+    let task = driver.spawn(slots, live, guest).expect("a slot is free");
     while !task.is_finished() && player.step(LIMIT) {}
     let time = player.time();
     let outcome = task.try_take();

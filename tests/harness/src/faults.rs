@@ -22,43 +22,61 @@ enum Happens {
     Backends(fn(xen_sim::DeviceId) -> Fault),
 }
 
-const ALL: &[(&str, Happens)] = &[
+const OF_THE_MACHINE: &[(&str, Happens)] = &[
     ("migrate", Happens::Suspends(Suspend::Migrated)),
     ("cancelled suspend", Happens::Suspends(Suspend::Cancelled)),
     ("kill xenstored", Happens::Fault(Fault::Kill(Peer::Xenstored))),
     ("wedge xenstored", Happens::Fault(Fault::Wedge(Peer::Xenstored))),
     ("garbage from xenstored", Happens::Fault(Fault::Garbage(Peer::Xenstored))),
-    ("kill backends", Happens::Backends(|device| Fault::Kill(Peer::Device(device)))),
-    ("close backends", Happens::Backends(Fault::Close)),
-    ("wedge backends", Happens::Backends(|device| Fault::Wedge(Peer::Device(device)))),
-    ("garbage from backends", Happens::Backends(|device| Fault::Garbage(Peer::Device(device)))),
     ("drop event", Happens::Fault(Fault::DropEvent(1))),
     ("repeat event", Happens::Fault(Fault::DuplicateEvent(1, LATE))),
     ("delay event", Happens::Fault(Fault::DelayEvent(1, LATE))),
     ("fail allocation", Happens::Fault(Fault::FailAllocation(1))),
 ];
 
+const OF_BACKENDS: &[(&str, Happens)] = &[
+    ("kill backends", Happens::Backends(|device| Fault::Kill(Peer::Device(device)))),
+    ("close backends", Happens::Backends(Fault::Close)),
+    ("wedge backends", Happens::Backends(|device| Fault::Wedge(Peer::Device(device)))),
+    ("garbage from backends", Happens::Backends(|device| Fault::Garbage(Peer::Device(device)))),
+];
+
 /// A scenario whose world has a [`Rig`].
 pub trait WithFaults {
-    /// Adds every fault of the machine to the scenario's: each happens at each poll boundary, one in a run.
+    /// Adds the faults of every machine to the scenario's: each happens at each poll boundary, one in a run.
     ///
     /// | fault | |
     /// |---|---|
     /// | `migrate`, `cancelled suspend` | the guest [suspends itself](Rig::on_suspend), and goes on in another domain, or where it was |
     /// | `kill xenstored`, `wedge xenstored`, `garbage from xenstored` | its connection ends, hangs, or answers with nonsense once |
-    /// | `kill backends`, `close backends`, `wedge backends`, `garbage from backends` | so do the backends of all its devices |
     /// | `drop event`, `repeat event`, `delay event` | the next event for the guest does not come, comes twice, or comes late |
     /// | `fail allocation` | the next page that the guest asks for is not to be had |
     #[must_use]
     fn machine_faults(self) -> Self;
+
+    /// Adds those of a machine whose guest has devices: `kill backends`, `close backends`, `wedge backends`, `garbage from backends`. They
+    /// happen to the backends of all its devices.
+    #[must_use]
+    fn backend_faults(self) -> Self;
 }
 
 impl<W: AsRef<Rig> + 'static> WithFaults for Scenario<W> {
     fn machine_faults(self) -> Self {
-        ALL.iter().fold(self, |scenario, (name, happens)| {
-            scenario.fault(name, |world| world.as_ref().befall(*happens))
-        })
+        with(self, OF_THE_MACHINE)
     }
+
+    fn backend_faults(self) -> Self {
+        with(self, OF_BACKENDS)
+    }
+}
+
+fn with<W: AsRef<Rig> + 'static>(
+    scenario: Scenario<W>,
+    faults: &'static [(&'static str, Happens)],
+) -> Scenario<W> {
+    faults.iter().fold(scenario, |scenario, (name, happens)| {
+        scenario.fault(name, |world| world.as_ref().befall(*happens))
+    })
 }
 
 impl Rig {

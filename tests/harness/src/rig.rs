@@ -59,11 +59,19 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Rig {
     /// A machine with a guest of this kind. Its own tasks run on a device's executor, `xen`.
+    ///
+    /// # Panics
+    ///
+    /// There is an executor that is called `xen`.
     pub fn new(executors: &mut impl Executors, config: GuestConfig) -> Self {
         Self::watched(executors, config, |_| ())
     }
 
     /// The same, of a machine to which something is done before it has a guest: somebody [looks on](Machine::observe), for instance.
+    ///
+    /// # Panics
+    ///
+    /// There is an executor that is called `xen`.
     pub fn watched(
         executors: &mut impl Executors,
         config: GuestConfig,

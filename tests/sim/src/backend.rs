@@ -104,6 +104,7 @@ pub(crate) enum Mood {
 }
 
 /// A device's other half.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may be so")]
 pub(crate) struct Backend {
     pub(crate) guest: GuestId,
     pub(crate) class: String,

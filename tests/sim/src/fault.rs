@@ -122,6 +122,7 @@ impl Machine {
 
     /// Says what is to happen to a later request of a guest's to xenstored: to the next to which nothing is to happen yet. False, if the guest has no
     /// connection.
+    #[must_use]
     pub fn distort(&self, guest: &Guest, fault: xenstored::Fault) -> bool {
         self.with(|world| world.store.fault(world.guests[&guest.id()].domain, fault))
     }
@@ -184,7 +185,7 @@ impl World {
             }
             Fault::DropEvent(nth) => self.xen.fault_event(domain, nth, EventFault::Drop),
             Fault::DuplicateEvent(nth, after) => {
-                self.xen.fault_event(domain, nth, EventFault::Duplicate(after))
+                self.xen.fault_event(domain, nth, EventFault::Duplicate(after));
             }
             Fault::DelayEvent(nth, by) => self.xen.fault_event(domain, nth, EventFault::Delay(by)),
             Fault::FailAllocation(nth) => self.domain_mut(id).ram.refuse(nth),

@@ -135,6 +135,7 @@ impl Machine {
     }
 
     /// Lets everybody go on, in an order that the seed says, until nobody has anything to do, or for so many steps. Whether nobody has.
+    #[must_use]
     pub fn run(&self, steps: u64) -> bool {
         for _ in 0..steps {
             let ready: Vec<_> = self.ready().into_iter().collect();
@@ -181,7 +182,9 @@ impl Machine {
         };
         // Whoever is woken may use the machine at once.
         if let Some(runtime) = runtime {
-            new.into_iter().for_each(|actor| runtime.ready(actor));
+            for actor in new {
+                runtime.ready(actor);
+            }
             if is_alarm_new {
                 runtime.alarm();
             }

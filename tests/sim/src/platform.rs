@@ -39,7 +39,7 @@ pub enum Emulated {
     IdeDisk,
     /// A SCSI disk.
     ScsiDisk,
-    /// An NVMe disk.
+    /// An `NVMe` disk.
     NvmeDisk,
     /// A network card.
     Nic,

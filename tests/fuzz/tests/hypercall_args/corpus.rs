@@ -45,13 +45,15 @@ fn suspended(migrated: bool) -> Action {
     Action::new(Sched, &[(Small, 2), (Small, 2), (Small, 0), (Small, u8::from(migrated))])
 }
 
+type Corpus = Vec<(&'static str, Vec<Action>)>;
+
 /// The inputs, by name.
-pub(crate) fn corpus() -> Vec<(&'static str, Vec<Action>)> {
-    let table = |command, count| Action::new(Table, &[(Small, command), (Small, 3), count, (Argument, 9)]);
-    let extents = |command, kind| {
-        Action::new(Extents, &[(Small, command), (Small, 0), (Small, 0), kind, kind, kind, (Small, 3)])
-    };
-    let place = |space, idx, at| Action::new(Place, &[(Small, space), idx, at, (Small, 2), (Small, 3)]);
+pub(crate) fn corpus() -> Corpus {
+    [about_itself(), about_memory()].concat()
+}
+
+/// What a guest does to its events, its processors and itself.
+fn about_itself() -> Corpus {
     let vcpu_info = Action::new(Vcpu, &[(Small, 10), (Small, 0), (Page, 1), (Small, 64)]);
     vec![
         ("freed-under-a-vcpu-info", vec![vcpu_info, freed(1), event(7, 0, 0, 0), event(4, 1, 0, 0)]),
@@ -89,6 +91,17 @@ pub(crate) fn corpus() -> Vec<(&'static str, Vec<Action>)> {
                 Action::new(Hvm, &[(Small, 1), (Small, 3), (Small, 2)]),
             ],
         ),
+    ]
+}
+
+/// What it does to its memory, and others with it.
+fn about_memory() -> Corpus {
+    let table = |command, count| Action::new(Table, &[(Small, command), (Small, 3), count, (Argument, 9)]);
+    let extents = |command, kind| {
+        Action::new(Extents, &[(Small, command), (Small, 0), (Small, 0), kind, kind, kind, (Small, 3)])
+    };
+    let place = |space, idx, at| Action::new(Place, &[(Small, space), idx, at, (Small, 2), (Small, 3)]);
+    vec![
         ("a-right-guest", vec![granted(0, 1), backend(1), backend(5), backend(6), revoked(), freed(1)]),
         (
             "freed-under-a-backend",

@@ -47,8 +47,8 @@ fn the_same_seed_is_the_same_order() {
     assert!(orders.len() > 4, "other seeds, other orders");
 }
 
-async fn wait(_: &mut Dispatch, _: ()) {
-    std::future::pending().await
+async fn wait(_: &mut Dispatch, (): ()) {
+    std::future::pending::<()>().await;
 }
 
 /// Nothing happens of what is later than was asked for.

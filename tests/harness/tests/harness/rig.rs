@@ -21,7 +21,7 @@ async fn yields(_: &mut Dispatch, times: u32) {
     }
 }
 
-async fn naps(_: &mut Dispatch, _: ()) {
+async fn naps(_: &mut Dispatch, (): ()) {
     sleep(Duration::from_hours(1)).await;
 }
 

@@ -150,7 +150,7 @@ impl Hypervisor {
             return Err(Exception(UNKNOWN_MSR));
         }
         let page = PAGE_SIZE as u64;
-        if value % page != 0 {
+        if !value.is_multiple_of(page) {
             return Err(Exception(ONE_HYPERCALL_PAGE));
         }
         let Some(Backing::Ram(ram)) = domain.ram.physmap.get(Gfn(value / page)) else {

@@ -115,8 +115,12 @@ impl World {
         let own = [Permission::new(Access::None, domain)];
         self.mknod(&home, &readable);
         self.mknod(&vm, &readable);
-        READABLE.iter().for_each(|node| self.mknod(&format!("{home}/{node}"), &readable));
-        OWN.iter().for_each(|node| self.mknod(&format!("{home}/{node}"), &own));
+        for node in READABLE {
+            self.mknod(&format!("{home}/{node}"), &readable);
+        }
+        for node in OWN {
+            self.mknod(&format!("{home}/{node}"), &own);
+        }
         let memory = config.pages.saturating_mul(KIB_PER_PAGE).to_string();
         let keys = [
             ("vm", vm.clone()),
@@ -133,7 +137,9 @@ impl World {
             ("control/platform-feature-multiprocessor-suspend", "1".into()),
             ("control/platform-feature-xs_reset_watches", "1".into()),
         ];
-        keys.iter().for_each(|(key, value)| self.write(&format!("{home}/{key}"), value));
+        for (key, value) in &keys {
+            self.write(&format!("{home}/{key}"), value);
+        }
         self.write(&format!("{vm}/uuid"), &uuid);
         self.write(&format!("{vm}/name"), &config.name);
         for vcpu in &config.vcpus {
@@ -162,6 +168,8 @@ fn handle(GuestId(number): GuestId) -> DomainHandle {
 /// The same as a text.
 fn uuid(handle: DomainHandle) -> String {
     let mut text = format!("{:032x}", u128::from_be_bytes(handle));
-    [8, 13, 18, 23].into_iter().for_each(|at| text.insert(at, '-'));
+    for at in [8, 13, 18, 23] {
+        text.insert(at, '-');
+    }
     text
 }

@@ -108,7 +108,9 @@ impl World {
     pub(super) fn tell_frontend(&mut self, id: DeviceId, keys: &[(&str, &str)]) -> bool {
         let Some(backend) = self.backends.get(&id) else { return false };
         let back = backend.directory(self.guests[&backend.guest].domain);
-        keys.iter().for_each(|(key, value)| self.write(&format!("{back}/{key}"), value));
+        for (key, value) in keys {
+            self.write(&format!("{back}/{key}"), value);
+        }
         true
     }
 

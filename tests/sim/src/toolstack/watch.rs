@@ -33,6 +33,7 @@ impl Toolstack {
 
 impl Watch {
     /// What has changed, one after the other.
+    #[must_use]
     pub fn next_event(&self) -> Option<String> {
         let client = self.client.as_ref()?;
         self.machine.with(|world| world.store.tools(client).next_event()).map(|event| event.path)

@@ -1,4 +1,4 @@
-//! The toolstack's store, as a guest finds it: `docs/misc/xenstore-paths.pandoc`, and `libxl__domain_make` in libxl_create.c.
+//! The toolstack's store, as a guest finds it: `docs/misc/xenstore-paths.pandoc`, and `libxl__domain_make` in `libxl_create.c`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;

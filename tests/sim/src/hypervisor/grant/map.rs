@@ -148,7 +148,7 @@ impl Hypervisor {
     }
 
     /// Ends a use of an entry.
-    /// A domain that had mapped pages of others is no more (`gnttab_release_mappings` in xen/common/grant_table.c).
+    /// A domain that had mapped pages of others is no more (`gnttab_release_mappings` in `xen/common/grant_table.c`).
     pub(in crate::hypervisor) fn release_mappings(&mut self, by: u16, tracks: &Tracks) {
         let caller = Caller { domain: by, moment: Moment { at: self.now, site: None } };
         for &Track { granter, reference, writable, .. } in tracks.iter() {
