@@ -1,7 +1,8 @@
 //! A backend: the other half of a device, in the control domain.
 //!
-//! What every class has in common is here, as the state machine that all of Xen's backends go through. What a class adds is a
-//! [`Protocol`]: what it offers, what it does with the keys of a frontend that connects, with an event, and with time.
+//! What every class has in common is here, as the state machine that all of Xen's backends go through. What a class
+//! adds is a [`Protocol`]: what it offers, what it does with the keys of a frontend that connects, with an event, and
+//! with time.
 //!
 //! The backend looks at its frontend's `state` whenever that changes, and is in this state then:
 //!
@@ -13,9 +14,10 @@
 //! | `Closing` | | | | lets go: `Closed` | |
 //! | `Closed` | offers: `InitWait` | offers, and looks again | `Closing` | | cannot go on: `Closing` |
 //!
-//! One that is not `online` any more is `Closing` from `InitWait` and `Connected` on, whatever its frontend is; and when it is `Closed`, it has
-//! ended: the toolstack removes the keys of both halves. Who cannot go on, because the frontend's keys make no sense or its ring runs
-//! away, says why, lets go, and waits in `Closing` for its frontend to close.
+//! One that is not `online` any more is `Closing` from `InitWait` and `Connected` on, whatever its frontend is; and
+//! when it is `Closed`, it has ended: the toolstack removes the keys of both halves. Who cannot go on, because the
+//! frontend's keys make no sense or its ring runs away, says why, lets go, and waits in `Closing` for its frontend to
+//! close.
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeSet, fmt, time::Duration};
@@ -57,8 +59,8 @@ pub struct DeviceId(pub u32);
 
 /// What a class of device adds to the life that all have.
 ///
-/// Every method gets the control domain's means: keys, grants, event channels, a clock, a seed. An `Err` closes the device, and its
-/// text is what the toolstack reads.
+/// Every method gets the control domain's means: keys, grants, event channels, a clock, a seed. An `Err` closes the
+/// device, and its text is what the toolstack reads.
 pub trait Protocol: Send {
     /// The class's name in the store: `vif`, `vbd`.
     fn class(&self) -> &str;
@@ -97,6 +99,8 @@ pub trait Protocol: Send {
 pub(crate) enum Mood {
     /// As it should.
     Well,
+    /// It is to close of its own accord, and says so to its frontend.
+    Leaving,
     /// It does nothing any more, and keeps what it has.
     Wedged,
     /// It is no more: its channels are closed and its mappings gone, and nobody has told the store.
@@ -104,7 +108,6 @@ pub(crate) enum Mood {
 }
 
 /// A device's other half.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may be so")]
 pub(crate) struct Backend {
     pub(crate) guest: GuestId,
     pub(crate) class: String,
@@ -117,8 +120,6 @@ pub(crate) struct Backend {
     pub(crate) mood: Mood,
     /// It has rings and channels, and serves them.
     pub(crate) is_connected: bool,
-    /// It is to close of its own accord, and says so to its frontend.
-    pub(crate) is_leaving: bool,
     /// A key that it watches has changed.
     pub(crate) keys_changed: bool,
     /// It has said that there is more to do.
@@ -146,7 +147,6 @@ impl Backend {
             state: XenbusState::Initialising,
             mood: Mood::Well,
             is_connected: false,
-            is_leaving: false,
             keys_changed: true,
             is_busy: false,
             alarm: None,
@@ -159,9 +159,34 @@ impl Backend {
     pub(crate) fn begin_again(&mut self) {
         self.state = XenbusState::Initialising;
         self.mood = Mood::Well;
-        self.is_leaving = false;
         self.keys_changed = true;
     }
+
+    // What goes wrong. One that is wedged or dead does nothing wrong any more.
+
+    /// It closes of its own accord, if it has not closed already.
+    pub(crate) fn leave(&mut self) {
+        if self.mood == Mood::Well && !matches!(self.state, XenbusState::Closing | XenbusState::Closed) {
+            self.mood = Mood::Leaving;
+            self.keys_changed = true;
+        }
+    }
+
+    /// It does nothing any more.
+    pub(crate) fn wedge(&mut self) {
+        if self.is_alive() {
+            self.mood = Mood::Wedged;
+        }
+    }
+
+    /// It answers with nonsense.
+    pub(crate) fn garbage(&mut self) {
+        if let Some(protocol) = &mut self.protocol {
+            protocol.garbage();
+        }
+    }
+
+    // Where it is.
 
     /// Its directory in the store.
     pub(crate) fn directory(&self, domain: u16) -> String {
@@ -178,9 +203,14 @@ impl Backend {
         format!("/local/domain/{domain}/device/{}/{}", self.class, self.index)
     }
 
+    /// Whether it does anything at all.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.mood, Mood::Well | Mood::Leaving)
+    }
+
     /// Whether it would do something if it were asked to.
     pub(crate) fn is_ready(&self, notified: &BTreeSet<Dom0Port>, now: Duration) -> bool {
-        self.mood == Mood::Well
+        self.is_alive()
             && (self.keys_changed
                 || self.is_busy
                 || self.alarm.is_some_and(|at| at <= now)

@@ -6,13 +6,10 @@
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
-use xen_abi::io::{
-    xenbus::XenbusState::{Closed, Closing},
-    xs_wire::{XENSTORE_ERROR_COMM, XENSTORE_PAYLOAD_MAX, XsError},
-};
+use xen_abi::io::xs_wire::{XENSTORE_ERROR_COMM, XENSTORE_PAYLOAD_MAX, XsError};
 
 use crate::{
-    backend::{Backend, DeviceId, Mood},
+    backend::{Backend, DeviceId},
     dice::Dice,
     guest::Guest,
     hypervisor::event::deliver::EventFault,
@@ -122,7 +119,7 @@ impl Machine {
 
     /// Says what is to happen to a later request of a guest's to xenstored: to the next to which nothing is to happen yet. False, if the guest has no
     /// connection.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "most guests have one")]
     pub fn distort(&self, guest: &Guest, fault: xenstored::Fault) -> bool {
         self.with(|world| world.store.fault(world.guests[&guest.id()].domain, fault))
     }
@@ -165,24 +162,12 @@ impl World {
                 self.store_work.insert(domain);
             }
             Fault::Kill(Peer::Device(device)) => self.kill_backend(device),
-            Fault::Close(device) => {
-                let closes = |backend: &&mut Backend| !matches!(backend.state, Closing | Closed);
-                if let Some(backend) = self.backends.get_mut(&device).filter(closes) {
-                    backend.is_leaving = true;
-                    backend.keys_changed = true;
-                }
-            }
+            Fault::Close(device) => self.on_backend(device, Backend::leave),
             Fault::Wedge(Peer::Xenstored) => {
                 self.store.stop_taking(domain, true);
                 self.store.stop_giving(domain, true);
             }
-            Fault::Wedge(Peer::Device(device)) => {
-                if let Some(backend) =
-                    self.backends.get_mut(&device).filter(|backend| backend.mood == Mood::Well)
-                {
-                    backend.mood = Mood::Wedged;
-                }
-            }
+            Fault::Wedge(Peer::Device(device)) => self.on_backend(device, Backend::wedge),
             Fault::DropEvent(nth) => self.xen.fault_event(domain, nth, EventFault::Drop),
             Fault::DuplicateEvent(nth, after) => {
                 self.xen.fault_event(domain, nth, EventFault::Duplicate(after));
@@ -193,13 +178,14 @@ impl World {
                 let garbage = garbage(&mut self.dice);
                 self.store.fault(domain, garbage);
             }
-            Fault::Garbage(Peer::Device(device)) => {
-                if let Some(protocol) =
-                    self.backends.get_mut(&device).and_then(|backend| backend.protocol.as_mut())
-                {
-                    protocol.garbage();
-                }
-            }
+            Fault::Garbage(Peer::Device(device)) => self.on_backend(device, Backend::garbage),
+        }
+    }
+
+    /// Does something to a backend, if it is still there.
+    fn on_backend(&mut self, device: DeviceId, fault: impl FnOnce(&mut Backend)) {
+        if let Some(backend) = self.backends.get_mut(&device) {
+            fault(backend);
         }
     }
 }

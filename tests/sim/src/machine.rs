@@ -135,7 +135,7 @@ impl Machine {
     }
 
     /// Lets everybody go on, in an order that the seed says, until nobody has anything to do, or for so many steps. Whether nobody has.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "it has gone on, whoever has more to do")]
     pub fn run(&self, steps: u64) -> bool {
         for _ in 0..steps {
             let ready: Vec<_> = self.ready().into_iter().collect();

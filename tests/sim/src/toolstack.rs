@@ -136,25 +136,23 @@ impl Machine {
     }
 }
 
+#[expect(clippy::must_use_candidate, reason = "what is asked for is asked for, whatever it says")]
 impl Toolstack {
     /// Gives the guest a device, whose backend begins at once.
     ///
     /// # Panics
     ///
     /// The guest has a device of this class and number.
-    #[must_use]
     pub fn attach(&self, guest: &Guest, device: DeviceConfig) -> DeviceId {
         self.0.with(|world| world.attach(guest.id(), device))
     }
 
     /// Asks for a device back: it is gone when both halves have closed, which takes a frontend that answers. False, if it is gone already.
-    #[must_use]
     pub fn detach(&self, device: DeviceId) -> bool {
         self.0.with(|world| world.detach(device))
     }
 
     /// Takes a device away, whatever its two halves are doing. False, if it is gone already.
-    #[must_use]
     pub fn remove(&self, device: DeviceId) -> bool {
         self.0.with(|world| world.remove(device))
     }
@@ -175,7 +173,6 @@ impl Toolstack {
     }
 
     /// Changes the size of a disk, in sectors of 512 bytes.
-    #[must_use]
     pub fn resize(&self, device: DeviceId, sectors: u64) -> bool {
         self.0.with(|world| {
             world.tell_frontend(device, &[("sectors", &sectors.to_string())]) && world.say_state_again(device)
@@ -183,7 +180,6 @@ impl Toolstack {
     }
 
     /// Puts the plug of a network device in, or pulls it.
-    #[must_use]
     pub fn link(&self, device: DeviceId, is_up: bool) -> bool {
         let disconnect = if is_up { "0" } else { "1" };
         self.0.with(|world| world.write_frontend(device, "disconnect", disconnect))
@@ -191,7 +187,6 @@ impl Toolstack {
 
     /// Asks the guest for something, and waits for nothing. False, if it has not said how upcalls come: "PV control interface not
     /// available".
-    #[must_use]
     pub fn request(&self, guest: &Guest, request: Request) -> bool {
         self.0.with(|world| world.request(guest.id(), request))
     }

@@ -9,7 +9,7 @@ use std::{
 use xen_abi::seam::Place;
 
 use crate::{
-    backend::{Backend, DeviceId, Mood, Side},
+    backend::{Backend, DeviceId, Side},
     dice::Dice,
     guest::Inside,
     hypervisor::{DOM0, Dom0Port, Hypervisor, domain::STORE_RING, version::Release},
@@ -93,7 +93,7 @@ impl World {
 
     /// When something happens by itself next.
     pub(crate) fn next_alarm(&self) -> Option<Duration> {
-        let backends = self.backends.values().filter(|backend| backend.mood == Mood::Well);
+        let backends = self.backends.values().filter(|backend| backend.is_alive());
         let backends = backends.filter_map(|backend| backend.alarm);
         backends.chain(self.xen.next_timer()).chain(self.store.next_deadline()).min()
     }
@@ -298,7 +298,7 @@ impl RingPage for StoreRing {
 impl World {
     /// A backend does the next thing.
     pub(crate) fn step_backend(&mut self, id: DeviceId) {
-        let Some(backend) = self.backends.get_mut(&id).filter(|backend| backend.mood == Mood::Well) else {
+        let Some(backend) = self.backends.get_mut(&id).filter(|backend| backend.is_alive()) else {
             return;
         };
         let Some(mut protocol) = backend.protocol.take() else { return };

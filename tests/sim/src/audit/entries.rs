@@ -1,7 +1,7 @@
 //! What a guest writes to its grant table, looked at.
 //!
-//! The header (`xen/include/public/grant_table.h`, "GRANT TABLE REPRESENTATION") says in which order an entry is made valid
-//! and invalid. That a guest keeps to it cannot be seen from the entry, but from the writes.
+//! The header (`xen/include/public/grant_table.h`, "GRANT TABLE REPRESENTATION") says in which order an entry is made
+//! valid and invalid. That a guest keeps to it cannot be seen from the entry, but from the writes.
 #![forbid(unsafe_code)]
 
 use xen_abi::{

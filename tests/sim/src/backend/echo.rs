@@ -1,8 +1,9 @@
 //! The smallest device there is: it answers each number with its complement.
 //!
-//! It is no device of Xen's: it shows what a frontend and a backend have in common, and nothing else. Backend and frontend find each other as
-//! all do. The backend writes `feature-echo` = 1. The frontend writes `ring-ref`, a page with a ring of [`Slot`]s
-//! (`xen/include/public/io/ring.h`), and `event-channel`. A response has the number of its request.
+//! It is no device of Xen's: it shows what a frontend and a backend have in common, and nothing else. Backend and
+//! frontend find each other as all do. The backend writes `feature-echo` = 1. The frontend writes `ring-ref`, a page
+//! with a ring of [`Slot`]s (`xen/include/public/io/ring.h`), and `event-channel`. A response has the number of its
+//! request.
 #![forbid(unsafe_code)]
 
 use xen_abi::{

@@ -8,7 +8,7 @@ use xen_abi::{
     io::xenbus::{NoSuchState, XenbusState},
 };
 
-use super::{Backend, DeviceId};
+use super::{Backend, DeviceId, Mood};
 use crate::{
     dice::Dice,
     hypervisor::{
@@ -151,7 +151,12 @@ impl Side<'_> {
 
     /// Whether it is to close, with nobody having asked its frontend.
     pub(super) fn take_leaving(&mut self) -> bool {
-        mem::take(&mut self.backend().is_leaving)
+        let backend = self.backend();
+        let is_leaving = backend.mood == Mood::Leaving;
+        if is_leaving {
+            backend.mood = Mood::Well;
+        }
+        is_leaving
     }
 
     pub(super) fn is_connected(&mut self) -> bool {

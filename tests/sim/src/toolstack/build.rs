@@ -115,11 +115,10 @@ impl World {
         let own = [Permission::new(Access::None, domain)];
         self.mknod(&home, &readable);
         self.mknod(&vm, &readable);
-        for node in READABLE {
-            self.mknod(&format!("{home}/{node}"), &readable);
-        }
-        for node in OWN {
-            self.mknod(&format!("{home}/{node}"), &own);
+        for (nodes, permissions) in [(READABLE, &readable[..]), (OWN, &own)] {
+            for node in nodes {
+                self.mknod(&format!("{home}/{node}"), permissions);
+            }
         }
         let memory = config.pages.saturating_mul(KIB_PER_PAGE).to_string();
         let keys = [
@@ -137,8 +136,8 @@ impl World {
             ("control/platform-feature-multiprocessor-suspend", "1".into()),
             ("control/platform-feature-xs_reset_watches", "1".into()),
         ];
-        for (key, value) in &keys {
-            self.write(&format!("{home}/{key}"), value);
+        for (key, value) in keys {
+            self.write(&format!("{home}/{key}"), &value);
         }
         self.write(&format!("{vm}/uuid"), &uuid);
         self.write(&format!("{vm}/name"), &config.name);

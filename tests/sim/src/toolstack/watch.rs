@@ -31,10 +31,11 @@ impl Toolstack {
     }
 }
 
-impl Watch {
-    /// What has changed, one after the other.
-    #[must_use]
-    pub fn next_event(&self) -> Option<String> {
+/// What has changed so far, one path after the other.
+impl Iterator for Watch {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
         let client = self.client.as_ref()?;
         self.machine.with(|world| world.store.tools(client).next_event()).map(|event| event.path)
     }

@@ -148,7 +148,7 @@ fn reconnected() {
     kernel.shut_up();
 }
 
-/// "A frontend may transition to `XenbusStateInitialised` without waiting for the backend": what it says before anybody looks is not lost.
+/// A frontend may be `Initialised` "without waiting for the backend" (blkif.h): what it says before anybody looks is not lost.
 #[test]
 fn a_frontend_that_does_not_wait() {
     let mut kernel = Kernel::alone(1);

@@ -130,27 +130,30 @@ impl Kernel {
 
     // Hypercalls.
 
-    pub(crate) fn call<T>(&self, number: u32, command: u64, argument: T) -> Result<T, Errno>
+    /// A command, with its argument as Xen has left it.
+    pub(crate) fn call<T>(&self, number: u32, command: u64, mut argument: T) -> Result<T, Errno>
     where
         T: FromBytes + IntoBytes + Immutable,
     {
-        self.answered(number, command, argument).map(|(_, argument)| argument)
+        self.call_with(number, command, &mut argument)?;
+        Ok(argument)
     }
 
     /// The same, with what it answers.
-    fn answered<T>(&self, number: u32, command: u64, argument: T) -> Result<(u64, T), Errno>
+    fn call_with<T>(&self, number: u32, command: u64, argument: &mut T) -> Result<u64, Errno>
     where
         T: FromBytes + IntoBytes + Immutable,
     {
-        let mut arena = Arena::new(ARGUMENTS, size_of::<T>().max(1));
-        arena.put(ARGUMENTS, &argument).expect("it fits");
-        let answer = Errno::check(self.guest.call_in(&mut arena, number, [command, ARGUMENTS, 0, 0, 0]))?;
-        Ok((answer, arena.get(ARGUMENTS).expect("it fits")))
+        let mut arena = Arena::new(ARGUMENTS, size_of::<T>());
+        arena.put(ARGUMENTS, argument).expect("it fits");
+        let answer = self.guest.call_in(&mut arena, number, [command, ARGUMENTS, 0, 0, 0]);
+        *argument = arena.get(ARGUMENTS).expect("it fits");
+        Errno::check(answer)
     }
 
     /// `SCHEDOP_shutdown`: what it answers.
     pub(crate) fn shut_down(&self, reason: u32) -> u64 {
-        self.answered(SCHED_OP, SCHEDOP_SHUTDOWN, Shutdown { reason }).expect("it is never refused").0
+        self.call_with(SCHED_OP, SCHEDOP_SHUTDOWN, &mut Shutdown { reason }).expect("it is never refused")
     }
 
     pub(crate) fn param(&self, index: u32) -> u64 {

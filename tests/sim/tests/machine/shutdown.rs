@@ -34,8 +34,8 @@ fn every_reason() {
         let mut kernel = Kernel::alone(1);
         let mut frontend = Frontend::connected(&mut kernel);
         let toolstack = kernel.machine.toolstack();
-        let watch = toolstack.watch("@releaseDomain");
-        assert_eq!(watch.next_event().as_deref(), Some("@releaseDomain"), "the first is there at once");
+        let mut watch = toolstack.watch("@releaseDomain");
+        assert_eq!(watch.next().as_deref(), Some("@releaseDomain"), "the first is there at once");
         assert_eq!(toolstack.shutdown(&kernel.guest), None);
         kernel.come(frontend.port);
         frontend.put([1]);
@@ -43,8 +43,8 @@ fn every_reason() {
         kernel.send(frontend.port).expect("it is open");
         assert_eq!(kernel.shut_down(reason), 0);
         assert_eq!(toolstack.shutdown(&kernel.guest), Some(shutdown));
-        assert_eq!(watch.next_event().as_deref(), Some("@releaseDomain"));
-        assert_eq!(watch.next_event(), None, "once");
+        assert_eq!(watch.next().as_deref(), Some("@releaseDomain"));
+        assert_eq!(watch.next(), None, "once");
         // The backend answers still; nobody hears of it.
         kernel.settle();
         assert_eq!(frontend.take().len(), 1);
@@ -53,7 +53,7 @@ fn every_reason() {
         // The first reason counts, and is told once.
         kernel.shut_down(SHUTDOWN_CRASH);
         assert_eq!(toolstack.shutdown(&kernel.guest), Some(shutdown));
-        assert_eq!(watch.next_event(), None);
+        assert_eq!(watch.next(), None);
         assert_eq!(toolstack.read("/local/domain/1/name").as_deref(), Some("guest"), "it is kept as it is");
     }
 }
@@ -93,18 +93,18 @@ fn suspended_by_a_watchdog() {
 #[test]
 fn a_suspend_is_told() {
     let kernel = Kernel::alone(1);
-    let watch = kernel.machine.toolstack().watch("@releaseDomain");
-    watch.next_event();
+    let mut watch = kernel.machine.toolstack().watch("@releaseDomain");
+    watch.next();
     for _ in 0..2 {
         assert_eq!(kernel.shut_down(SHUTDOWN_SUSPEND), 1);
-        assert_eq!(watch.next_event().as_deref(), Some("@releaseDomain"));
-        assert_eq!(watch.next_event(), None);
+        assert_eq!(watch.next().as_deref(), Some("@releaseDomain"));
+        assert_eq!(watch.next(), None);
     }
     kernel.machine.toolstack().expect_suspend(&kernel.guest, Suspend::Migrated);
     assert_eq!(kernel.shut_down(SHUTDOWN_SUSPEND), 0);
-    assert_eq!(watch.next_event().as_deref(), Some("@releaseDomain"), "it has shut down");
-    assert_eq!(watch.next_event().as_deref(), Some("@releaseDomain"), "and is no more");
-    assert_eq!(watch.next_event(), None);
+    assert_eq!(watch.next().as_deref(), Some("@releaseDomain"), "it has shut down");
+    assert_eq!(watch.next().as_deref(), Some("@releaseDomain"), "and is no more");
+    assert_eq!(watch.next(), None);
 }
 
 /// Another guest is told, where guests may know of each other.
