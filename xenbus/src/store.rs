@@ -245,11 +245,12 @@ impl<P: Seam, const N: usize> Store<P, N> {
     fn pump(&self, at: &Dispatch) -> bool {
         let mut connection = self.link.lock(at);
         let pumped = connection.link.pump();
-        if let Some((platform, port)) = connection.to.as_ref().filter(|_| pumped.moved) {
-            // Xenstored looks by itself, or never again: there is nobody to tell if this fails.
-            let _ = event_channel::send(platform, *port);
-        }
+        let to = connection.to.clone().filter(|_| pumped.moved);
         drop(connection);
+        if let Some((platform, port)) = to {
+            // Xenstored looks by itself, or never again: there is nobody to tell if this fails.
+            let _ = event_channel::send(&platform, port);
+        }
         self.tell(pumped);
         pumped.again
     }
