@@ -1,6 +1,11 @@
 //! One run, to be looked at.
 
-use std::{fs::File, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fs::File,
+    io::{Write, stdout},
+    process::ExitCode,
+    time::Duration,
+};
 
 use kexec::{
     Scope,
@@ -22,6 +27,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 static PICTURE: Perfetto = Perfetto::new();
 static OUTPUT: Output = Output::new(&PICTURE);
 
+/// Runs the guest once, and says what came of it.
 pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     // Better now than after the run.
     if let Some(file) = &wanted.trace
@@ -54,40 +60,46 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     let time = player.time();
     let outcome = task.try_take();
     let closed = player.close();
-    println!();
+    let mut screen = vec![String::new()];
     let mut is_right = true;
     match outcome {
-        Ok(Ok(Ok(found))) => println!("  found Xen {}, and {} keys", found.version, found.values.len()),
+        Ok(Ok(Ok(found))) => {
+            screen.push(format!("  found Xen {}, and {} keys", found.version, found.values.len()));
+        }
         Ok(Ok(Err(stopped))) => {
-            println!("  the guest has stopped: {stopped}");
+            screen.push(format!("  the guest has stopped: {stopped}"));
             is_right = false;
         }
         Ok(Err(_)) | Err(_) => {
-            println!("  the guest has not come to its end");
+            screen.push("  the guest has not come to its end".into());
             is_right = false;
         }
     }
     if let Err(executor) = closed {
-        println!("  the executor `{executor}` cannot be closed: a task of it does not end");
+        screen.push(format!("  the executor `{executor}` cannot be closed: a task of it does not end"));
         is_right = false;
     }
-    for (what, count) in rig.machine().counts() {
-        println!("  {count:>8} {what}");
-    }
-    println!("  {:>8} polls, {:.3} ms of virtual time", driver.stats().polls, time.as_secs_f64() * 1e3);
+    screen.extend(rig.machine().counts().iter().map(|(what, count)| format!("  {count:>8} {what}")));
+    let polls = driver.stats().polls;
+    screen.push(format!("  {polls:>8} polls, {:.3} ms of virtual time", time.as_secs_f64() * 1e3));
     if let Some(file) = &wanted.trace {
-        is_right &= save(file);
+        trace::set_output(None);
+        match PICTURE.save(file) {
+            Ok(()) => {
+                screen.push(format!("  the picture is in {}: open it in ui.perfetto.dev", file.display()));
+            }
+            Err(error) => {
+                screen.push(format!("  {}: cannot be written: {error}", file.display()));
+                is_right = false;
+            }
+        }
     }
+    // The verdict comes last, after what it is about.
     let audit = rig.machine().audit(rig.guest());
-    print!("{audit}");
+    let text = audit.to_string();
+    let (verdict, findings) = text.split_once('\n').unwrap_or((&text, ""));
+    screen.extend(findings.lines().chain([verdict]).map(str::to_owned));
+    // Whoever reads the screen may have gone.
+    let _ = writeln!(stdout(), "{}", screen.join("\n"));
     if is_right && audit.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn save(file: &Path) -> bool {
-    trace::set_output(None);
-    match PICTURE.save(file) {
-        Ok(()) => println!("  the picture is in {}: open it in ui.perfetto.dev", file.display()),
-        Err(error) => eprintln!("{}: cannot be written: {error}", file.display()),
-    }
-    true
 }
