@@ -101,10 +101,8 @@ pub(crate) enum Mood {
     Well,
     /// It is to close of its own accord, and says so to its frontend.
     Leaving,
-    /// It does nothing any more, and keeps what it has.
-    Wedged,
-    /// It is no more: its channels are closed and its mappings gone, and nobody has told the store.
-    Dead,
+    /// It does nothing any more: it hangs, or is dead.
+    Silent,
 }
 
 /// A device's other half.
@@ -162,7 +160,7 @@ impl Backend {
         self.keys_changed = true;
     }
 
-    // What goes wrong. One that is wedged or dead does nothing wrong any more.
+    // What goes wrong.
 
     /// It closes of its own accord, if it has not closed already.
     pub(crate) fn leave(&mut self) {
@@ -172,11 +170,9 @@ impl Backend {
         }
     }
 
-    /// It does nothing any more.
+    /// It does nothing any more, and keeps what it has.
     pub(crate) fn wedge(&mut self) {
-        if self.is_alive() {
-            self.mood = Mood::Wedged;
-        }
+        self.mood = Mood::Silent;
     }
 
     /// It answers with nonsense.
@@ -205,7 +201,7 @@ impl Backend {
 
     /// Whether it does anything at all.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.mood, Mood::Well | Mood::Leaving)
+        self.mood != Mood::Silent
     }
 
     /// Whether it would do something if it were asked to.

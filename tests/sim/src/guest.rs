@@ -120,9 +120,9 @@ impl Inside {
         }
     }
 
-    /// A guest that handles no interrupts has them disabled, and one that has shut down runs no code.
+    /// A guest that handles no interrupts has them disabled.
     pub(crate) fn takes_interrupts(&self) -> bool {
-        self.handler.is_some() && self.shutdown.is_none()
+        self.handler.is_some()
     }
 }
 

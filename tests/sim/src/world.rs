@@ -46,7 +46,7 @@ impl World {
     pub(crate) fn new(seed: u64, release: Release, store: &Config) -> Self {
         let mut store = Xenstored::new(store);
         let tools = store.connect();
-        Self {
+        let mut world = Self {
             dice: Dice::new(seed),
             xen: Hypervisor::new(release),
             store,
@@ -61,7 +61,9 @@ impl World {
             interleave: 0,
             counts: BTreeMap::new(),
             trace: Trace::default(),
-        }
+        };
+        world.write_dom0();
+        world
     }
 
     /// A line for whoever looks on.

@@ -22,6 +22,8 @@ use crate::{
 };
 
 rules! {
+    /// The control domain has a directory of its own, too.
+    DOM0_HOME: "tools/helpers/xen-init-dom0.c", "main";
     /// A domain's own directory is the control domain's, and the domain can read it.
     HOME_IS_READABLE: "tools/libs/light/libxl_create.c", "libxl__domain_make";
     /// Some nodes in it are the domain's own.
@@ -63,6 +65,12 @@ const OWN: &[&str] = &[
 const KIB_PER_PAGE: u64 = 4;
 
 impl World {
+    /// What there is in the store before there is a guest.
+    pub(crate) fn write_dom0(&mut self) {
+        self.write("/local/domain/0/domid", "0");
+        self.write("/local/domain/0/name", "Domain-0");
+    }
+
     /// Builds a guest.
     pub(crate) fn create(&mut self, config: GuestConfig) -> GuestId {
         let id = GuestId(u32::try_from(self.guests.len()).expect("they are few"));

@@ -6,7 +6,7 @@ use std::fmt;
 use xen_abi::io::xenbus::XenbusState;
 
 use crate::{
-    backend::{Backend, DeviceId, Mood, Protocol, Side},
+    backend::{Backend, DeviceId, Protocol, Side},
     hypervisor::DOM0,
     machine::GuestId,
     rule::rules,
@@ -145,7 +145,7 @@ impl World {
     pub(crate) fn kill_backend(&mut self, id: DeviceId) {
         self.release(id);
         if let Some(backend) = self.backends.get_mut(&id) {
-            backend.mood = Mood::Dead;
+            backend.wedge();
         }
     }
 }

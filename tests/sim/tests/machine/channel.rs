@@ -75,6 +75,13 @@ fn a_full_ring() {
     for request in requests {
         assert_eq!(kernel.reply(request), Some(Ok(value.clone().into_bytes())));
     }
+    // And what comes later is not forgotten.
+    kernel.watch("data", "mine");
+    kernel.settle();
+    kernel.come(kernel.store.port);
+    kernel.machine.toolstack().write("/local/domain/1/data", "");
+    kernel.settle();
+    assert_eq!(kernel.come(kernel.store.port), 1);
 }
 
 /// What one guest writes wakes another that watches, and nobody else.

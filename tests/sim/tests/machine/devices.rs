@@ -68,7 +68,7 @@ fn a_life() {
     kernel.say(Closed);
     assert_eq!(kernel.backend(), None);
     frontend.let_go(&kernel);
-    kernel.shut_up();
+    kernel.end();
 }
 
 /// Indices count on for ever; their difference is what counts.
@@ -145,7 +145,7 @@ fn reconnected() {
         frontend = Frontend::connect(&mut kernel, device);
     }
     frontend.close(&mut kernel);
-    kernel.shut_up();
+    kernel.end();
 }
 
 /// A frontend may be `Initialised` "without waiting for the backend" (blkif.h): what it says before anybody looks is not lost.
@@ -277,7 +277,7 @@ fn closed_by_the_backend() {
     frontend.let_go(&kernel);
     kernel.say(Initialising);
     Frontend::connect(&mut kernel, device).close(&mut kernel);
-    kernel.shut_up();
+    kernel.end();
 }
 
 /// Guests do not stand in each other's way: one's device lives while the other's goes.

@@ -8,11 +8,11 @@ use xen_abi::{
     event_channel::Channel,
     io::{
         xenbus::XenbusState::{Closed, Closing, Connected, InitWait, Initialised, Initialising},
-        xs_wire::{ERROR, MessageType, XENSTORE_ERROR_COMM},
+        xs_wire::{ERROR, MessageType, REQ_CONS, XENSTORE_ERROR_COMM, XsError},
     },
     seam::{Access as _, Memory as _},
 };
-use xen_sim::{DeviceId, Dice, Fault, Peer, Plan, Suspend};
+use xen_sim::{DeviceId, Dice, Fault, GuestConfig, Machine, Peer, Plan, Suspend, xenstored};
 
 use crate::{
     frontend::{FRONT, Frontend},
@@ -180,8 +180,16 @@ fn xenstored_is_wedged() {
     let mut kernel = Kernel::alone(1);
     let mut other = Kernel::boot(&kernel.machine);
     kernel.machine.inject(&kernel.guest, Fault::Wedge(Peer::Xenstored));
+    let taken = kernel.ring().load(REQ_CONS);
     assert_eq!(kernel.read("name"), Err(Failed::Silence));
+    assert_eq!(kernel.ring().load(REQ_CONS), taken);
     assert_eq!(kernel.ring().load(ERROR), 0);
+    // Nor does it say what it has said already to itself.
+    let mut kernel = Kernel::alone(1);
+    kernel.watch("data", "mine");
+    kernel.machine.inject(&kernel.guest, Fault::Wedge(Peer::Xenstored));
+    kernel.machine.toolstack().write("/local/domain/1/data", "");
+    assert_eq!(kernel.events(), []);
     assert_eq!(other.read("name").as_deref(), Ok("guest"));
 }
 
@@ -207,6 +215,22 @@ fn right_reply(request: u32) -> Vec<u8> {
     let header =
         xen_abi::io::xs_wire::Header { r#type: MessageType::Read as u32, req_id: request, tx_id: 0, len: 1 };
     [zerocopy::IntoBytes::as_bytes(&header), b"1"].concat()
+}
+
+/// A test that wants one form of it says which: the next request of that guest's meets it, and then the next.
+#[test]
+fn one_request_is_distorted() {
+    let machine = Machine::new(1);
+    let [mut one, mut two] = [(); 2].map(|()| Kernel::boot(&machine));
+    for error in [XsError::EAGAIN, XsError::EIO] {
+        assert!(machine.distort(&one.guest, xenstored::Fault::Refuse(error)));
+    }
+    assert_eq!(two.read("name").as_deref(), Ok("guest"));
+    assert_eq!(one.read("name"), Err(Failed::Refused(XsError::EAGAIN)));
+    assert_eq!(one.read("name"), Err(Failed::Refused(XsError::EIO)));
+    assert_eq!(one.read("name").as_deref(), Ok("guest"));
+    let without = machine.create(GuestConfig { has_store: false, ..GuestConfig::default() });
+    assert!(!machine.distort(&without, xenstored::Fault::Swallow), "it has no connection");
 }
 
 /// The n-th event for the guest, counted from the moment of the fault: it does not come, comes again, comes late; the others are as ever.

@@ -90,16 +90,11 @@ impl Kernel {
         self.put(XENMAPSPACE_SHARED_INFO, self.shared.gfn()).expect("it is there");
         self.put(XENMAPSPACE_GRANT_TABLE, self.grants.gfn()).expect("it is there");
         self.set_param(HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(LINE).to_param()).expect("it may");
-        self.connect();
-    }
-
-    /// Finds the ring of the store.
-    pub(crate) fn connect(&mut self) {
         self.store = Connection::find(self);
     }
 
-    /// Takes back what it has put into its memory, so that only mistakes are left.
-    pub(crate) fn shut_up(self) {
+    /// Takes Xen's pages out of its memory again: then nothing is left, and there was no mistake.
+    pub(crate) fn end(self) {
         for gfn in [self.shared.gfn(), self.grants.gfn()] {
             self.call(
                 MEMORY_OP,

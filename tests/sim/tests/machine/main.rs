@@ -8,6 +8,7 @@ mod frontend;
 mod kernel;
 mod ports;
 mod processor;
+mod protocol;
 mod same;
 mod shutdown;
 mod states;

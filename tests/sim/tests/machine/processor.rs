@@ -92,7 +92,7 @@ fn a_hypercall_page() {
             assert_eq!(entry[..9], expected, "call {number}");
         }
         kernel.free(page);
-        kernel.shut_up();
+        kernel.end();
     }
 }
 

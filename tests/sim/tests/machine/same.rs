@@ -13,7 +13,10 @@ use xen_abi::{
 };
 use xen_sim::{Dice, Fault, Machine, Peer, Plan, Request, Suspend};
 
-use crate::{frontend::Frontend, kernel::Kernel};
+use crate::{
+    frontend::{Frontend, back},
+    kernel::Kernel,
+};
 
 /// All that an observer sees, and all that is counted, of a run with something of everything in it.
 fn run(seed: u64) -> (Vec<String>, Vec<(&'static str, u64)>) {
@@ -96,6 +99,25 @@ fn other_seeds_are_other_runs() {
     runs.sort();
     runs.dedup();
     assert_eq!(runs.len(), 8);
+}
+
+/// Of two who have something to do, either may go on first.
+#[test]
+fn either_goes_first() {
+    let first = |seed| {
+        let machine = Machine::new(seed);
+        let kernels = [(); 2].map(|()| Kernel::boot(&machine));
+        kernels[0].settle();
+        for kernel in &kernels {
+            kernel.attach();
+        }
+        machine.run(1);
+        kernels.map(|kernel| {
+            machine.toolstack().read(&format!("{}/state", back(&kernel))).as_deref() == Some("2")
+        })
+    };
+    let firsts: Vec<_> = (0..32).map(first).collect();
+    assert!(firsts.contains(&[true, false]) && firsts.contains(&[false, true]), "{firsts:?}");
 }
 
 /// A frontend that believes what it has read once: it reads the producer's index twice, and takes both for the same.

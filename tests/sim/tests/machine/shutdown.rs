@@ -115,7 +115,11 @@ fn another_guest_is_told() {
     let machine = Machine::with_xen_and_store(1, Release::default(), &store);
     let (mut one, two) = (Kernel::boot(&machine), Kernel::boot(&machine));
     one.watch("@releaseDomain", "gone");
+    one.settle();
+    one.come(one.store.port);
     two.shut_down(SHUTDOWN_POWEROFF);
+    one.settle();
+    assert_eq!(one.come(one.store.port), 1, "it need not ask");
     assert_eq!(one.events(), [("@releaseDomain".into(), "gone".into())]);
 }
 

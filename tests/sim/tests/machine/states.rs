@@ -9,7 +9,7 @@ use xen_abi::io::xenbus::XenbusState::{
 use xen_sim::Fault;
 
 use crate::{
-    frontend::{FRONT, Frontend},
+    frontend::{FRONT, Frontend, back},
     kernel::Kernel,
 };
 
@@ -132,6 +132,19 @@ fn taken_away_in_every_state() {
     }
 }
 
+/// A backend that is `Closed` has nothing to do any more, even if its frontend has just begun anew: its state stays what it is, and the keys go.
+#[test]
+fn taken_away_while_it_begins_anew() {
+    let (mut kernel, frontend) = in_state(Closed);
+    let toolstack = kernel.machine.toolstack();
+    toolstack.write(&format!("/local/domain/1/{FRONT}/state"), "1");
+    toolstack.detach(frontend.device);
+    let state = toolstack.read(&format!("{}/state", back(&kernel)));
+    assert_eq!(state.as_deref(), Some("6"), "what is closed is not told to close");
+    assert_eq!(kernel.backend(), None);
+    assert_gone(kernel, frontend);
+}
+
 /// And by force at once.
 #[test]
 fn removed_by_force_in_every_state() {
@@ -151,9 +164,10 @@ fn assert_gone(mut kernel: Kernel, frontend: Frontend) {
     assert!(!toolstack.detach(frontend.device) && !toolstack.remove(frontend.device), "it is gone");
     assert_eq!(kernel.directory("device").as_deref(), Ok(&["suspend".to_owned()][..]));
     assert_eq!(toolstack.read("/local/domain/0/backend"), None, "no empty directories are left");
+    assert_eq!(toolstack.read("/local/domain/0/name").as_deref(), Some("Domain-0"), "this one is not empty");
     frontend.let_go(&kernel);
     let mut again = Frontend::connected(&mut kernel);
     again.echo(&kernel, &[1, 2, 3]);
     again.close(&mut kernel);
-    kernel.shut_up();
+    kernel.end();
 }

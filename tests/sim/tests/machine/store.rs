@@ -1,7 +1,13 @@
 //! The toolstack's store, as a guest finds it: `docs/misc/xenstore-paths.pandoc`, and `libxl__domain_make` in `libxl_create.c`.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use xen_abi::{
     hvm::params::{
@@ -179,6 +185,30 @@ fn nothing_of_others() {
     ] {
         assert_eq!(kernel.read(path), Err(DENIED), "{path}");
     }
+}
+
+/// A program of the control domain's that no longer watches is not told.
+#[test]
+fn watches_of_the_control_domain() {
+    let machine = Machine::new(1);
+    let kernel = Kernel::boot(&machine);
+    let toolstack = machine.toolstack();
+    let events = Arc::new(AtomicU64::new(0));
+    let count = events.clone();
+    machine.observe(move |line| {
+        count.fetch_add(line.what.contains("event \"/local/domain/1/data").into(), Relaxed);
+    });
+    let mut watch = toolstack.watch("/local/domain/1/data");
+    assert_eq!(watch.next().as_deref(), Some("/local/domain/1/data"), "at once");
+    toolstack.write("/local/domain/1/data/key", "1");
+    assert_eq!(watch.next().as_deref(), Some("/local/domain/1/data/key"));
+    assert_eq!(watch.next(), None);
+    let told = events.load(Relaxed);
+    drop(watch);
+    toolstack.write("/local/domain/1/data/key", "2");
+    kernel.settle();
+    assert_eq!(events.load(Relaxed), told);
+    assert_ne!(told, 0);
 }
 
 /// A domain that somebody has built by hand has no store, and is told so by the parameters.

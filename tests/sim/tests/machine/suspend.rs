@@ -128,7 +128,7 @@ fn the_store_after_a_migration() {
     assert_eq!(ended, Err(Failed::Refused(XsError::ENOENT)));
     kernel.write("data", "x").expect("its own");
     assert_eq!(kernel.events(), [], "nobody watches");
-    kernel.shut_up();
+    kernel.end();
 }
 
 /// A guest that is suspended in the middle of a message begins its next one from the start: half a message is not left in the new ring.
@@ -184,7 +184,32 @@ fn devices_after_a_migration() {
     }
     frontend.echo(&kernel, &[3]);
     frontend.close(&mut kernel);
-    kernel.shut_up();
+    kernel.end();
+}
+
+/// Nothing of the old domain is left in the control domain: no port, no mapping, and no backend that answers what the old ring asks.
+#[test]
+fn the_control_domain_after_a_migration() {
+    let mut kernel = Kernel::alone(1);
+    let dom0 = kernel.machine.dom0();
+    let device = kernel.attach();
+    let next_port = |kernel: &Kernel| {
+        let port = dom0.alloc_unbound(&kernel.guest).expect("there is room");
+        dom0.close(port).expect("it is open");
+        port
+    };
+    kernel.settle();
+    let free = next_port(&kernel);
+    let mut frontend = Frontend::connect(&mut kernel, device);
+    assert_ne!(next_port(&kernel), free, "the backend has it");
+    frontend.put([1]);
+    frontend.publish();
+    kernel.send(frontend.port).expect("it is open");
+    assert_eq!(suspend(&kernel, Suspend::Migrated), 0);
+    kernel.plug_in();
+    assert_eq!(kernel.backend(), Some(InitWait));
+    assert_eq!(next_port(&kernel), free);
+    assert_eq!(frontend.take(), []);
 }
 
 /// Whatever its backend was, and whatever had become of it: the new one is well.
@@ -205,7 +230,7 @@ fn backends_after_a_migration() {
         let mut frontend = Frontend::connect(&mut kernel, device);
         frontend.echo(&kernel, &[1]);
         frontend.close(&mut kernel);
-        kernel.shut_up();
+        kernel.end();
     }
 }
 
