@@ -3,13 +3,21 @@
 //! A hypercall does not wait, but Xen may answer that it cannot do it just now. Then the task lets others go
 //! first and asks again, a bounded number of times: a hypervisor that never says yes costs one request, not
 //! the CPU.
-#![expect(unsafe_code, reason = "hypercalls, whose arguments must be right")]
+//!
+//! - `command`: every call that is made, and what it takes;
+//! - [`event_channel`], [`grant_table`], [`hvm`], [`sched`]: those that change nobody's memory, for anybody. The others belong
+//!   to [pages](crate::page), which answer for it.
 
-use core::{fmt, ptr};
+use core::fmt;
 
 use kexec::yield_now;
-use xen_abi::{Errno, Hypervisor, hypercall::XEN_VERSION, version::XENVER_VERSION};
-use zerocopy::{FromBytes, IntoBytes};
+use xen_abi::{Errno, Hypervisor};
+
+pub(crate) mod command;
+pub mod event_channel;
+pub mod grant_table;
+pub mod hvm;
+pub mod sched;
 
 /// How often a call is made in all, if Xen answers `EAGAIN` or `EBUSY`.
 pub const ATTEMPTS: u32 = 16;
@@ -52,161 +60,20 @@ impl fmt::Display for Version {
 ///
 /// What Xen answered, if it was an error; after [`ATTEMPTS`] calls also `EAGAIN` and `EBUSY`.
 pub async fn version<H: Hypervisor>(hypervisor: &H) -> Result<Version, Errno> {
-    let word = patiently(|| {
-        // SAFETY: this command takes no argument and touches no memory.
-        unsafe { hypervisor.hypercall(XEN_VERSION, [XENVER_VERSION, 0, 0, 0, 0]) }
-    })
-    .await?;
+    let word = patiently(|| command::VERSION.call(hypervisor, &mut ())).await?;
     // Xen answers a C `int`; a value that is none is not believed.
     u32::try_from(word).map(Version::from_word).map_err(|_| Errno::EINVAL)
 }
 
-pub mod event_channel {
-    //! `HYPERVISOR_event_channel_op`
-
-    use xen_abi::{
-        Errno, Hypervisor,
-        event_channel::{EVTCHNOP_SEND, EVTCHNOP_UNMASK, EvtchnPort, Send, Unmask},
-        hypercall::EVENT_CHANNEL_OP,
-    };
-
-    /// Unmasks a port, and makes the upcall if something has come. Callable at any level.
-    ///
-    /// # Errors
-    ///
-    /// What Xen answered: `EINVAL`, if there is no such port.
-    pub fn unmask<H: Hypervisor>(hypervisor: &H, port: EvtchnPort) -> Result<(), Errno> {
-        // SAFETY: the command takes an `Unmask`, and touches nothing else.
-        unsafe { super::with(hypervisor, EVENT_CHANNEL_OP, EVTCHNOP_UNMASK, &mut Unmask { port }) }.map(drop)
-    }
-
-    /// Makes the other end of a channel pending. Callable at any level.
-    ///
-    /// # Errors
-    ///
-    /// What Xen answered: `EINVAL`, if the port has no other end.
-    pub fn send<H: Hypervisor>(hypervisor: &H, port: EvtchnPort) -> Result<(), Errno> {
-        // SAFETY: the command takes a `Send`, and touches nothing else.
-        unsafe { super::with(hypervisor, EVENT_CHANNEL_OP, EVTCHNOP_SEND, &mut Send { port }) }.map(drop)
-    }
-}
-
-pub mod hvm {
-    //! `HYPERVISOR_hvm_op`
-
-    use xen_abi::{
-        Errno, Hypervisor,
-        domid::DOMID_SELF,
-        hvm::op::{HVMOP_GET_PARAM, HVMOP_SET_PARAM, Param},
-        hypercall::HVM_OP,
-    };
-
-    /// Reads a parameter of this domain's. Callable at any level.
-    ///
-    /// # Errors
-    ///
-    /// What Xen answered.
-    pub fn get_param<H: Hypervisor>(hypervisor: &H, index: u32) -> Result<u64, Errno> {
-        let mut param = Param { domid: DOMID_SELF, index, ..Param::default() };
-        // SAFETY: the command takes a `Param`, and touches nothing else.
-        unsafe { super::with(hypervisor, HVM_OP, HVMOP_GET_PARAM, &mut param) }?;
-        Ok(param.value)
-    }
-
-    /// Sets a parameter of this domain's. Callable at any level.
-    ///
-    /// # Errors
-    ///
-    /// What Xen answered.
-    pub fn set_param<H: Hypervisor>(hypervisor: &H, index: u32, value: u64) -> Result<(), Errno> {
-        let mut param = Param { domid: DOMID_SELF, index, value, ..Param::default() };
-        // SAFETY: the command takes a `Param`, and touches nothing else.
-        unsafe { super::with(hypervisor, HVM_OP, HVMOP_SET_PARAM, &mut param) }.map(drop)
-    }
-}
-
-pub(crate) mod memory {
-    //! `HYPERVISOR_memory_op`
-
-    use xen_abi::{
-        Errno, Hypervisor,
-        domid::DOMID_SELF,
-        hypercall::MEMORY_OP,
-        memory::{AddToPhysmap, RemoveFromPhysmap, XENMEM_ADD_TO_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP},
-        seam::Gfn,
-    };
-
-    /// Has Xen put a page of its own into the guest. Callable at any level.
-    pub(crate) fn add_to_physmap<H: Hypervisor>(
-        hypervisor: &H,
-        space: u32,
-        idx: u64,
-        at: Gfn,
-    ) -> Result<(), Errno> {
-        let mut argument =
-            AddToPhysmap { domid: DOMID_SELF, space, idx, gpfn: at.0, ..AddToPhysmap::default() };
-        // SAFETY: the command takes an `AddToPhysmap`, and touches nothing else; what it changes is where the caller has no memory.
-        unsafe { super::with(hypervisor, MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut argument) }.map(drop)
-    }
-
-    /// Has Xen take it out again. Callable at any level.
-    pub(crate) fn remove_from_physmap<H: Hypervisor>(hypervisor: &H, at: Gfn) -> Result<(), Errno> {
-        let mut argument =
-            RemoveFromPhysmap { domid: DOMID_SELF, gpfn: at.0, ..RemoveFromPhysmap::default() };
-        // SAFETY: the command takes a `RemoveFromPhysmap`, and touches nothing else.
-        unsafe { super::with(hypervisor, MEMORY_OP, XENMEM_REMOVE_FROM_PHYSMAP, &mut argument) }.map(drop)
-    }
-}
-
-pub mod sched {
-    //! `HYPERVISOR_sched_op`
-
-    use xen_abi::{
-        Errno, Hypervisor,
-        hypercall::SCHED_OP,
-        sched::{SCHEDOP_SHUTDOWN, Shutdown},
-    };
-
-    /// Stops the domain for this reason, one of `SHUTDOWN_*`. Callable at any level.
-    ///
-    /// After `SHUTDOWN_SUSPEND` it comes back: false in a new domain, true if nothing has changed.
-    ///
-    /// # Errors
-    ///
-    /// What Xen answered: the domain runs on.
-    pub fn shutdown<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<bool, Errno> {
-        // SAFETY: the command takes a `Shutdown`, and touches nothing else.
-        let answer = unsafe { super::with(hypervisor, SCHED_OP, SCHEDOP_SHUTDOWN, &mut Shutdown { reason }) };
-        answer.map(|answer| answer != 0)
-    }
-}
-
-/// Makes a call whose second argument is the address of a structure.
-///
-/// # Safety
-///
-/// The command takes the address of a `T`, reads and writes no other memory, and has no effect on memory that anybody
-/// has.
-unsafe fn with<H: Hypervisor, T: FromBytes + IntoBytes>(
-    hypervisor: &H,
-    number: u32,
-    command: u64,
-    argument: &mut T,
-) -> Result<u64, Errno> {
-    let address = ptr::from_mut(argument).expose_provenance() as u64;
-    // SAFETY: the structure is there during the call, and any bytes are one; the caller answers for the rest.
-    Errno::check(unsafe { hypervisor.hypercall(number, [command, address, 0, 0, 0]) })
-}
-
 /// Makes a call, and makes it again while Xen answers that it cannot do it just now.
-async fn patiently(mut call: impl FnMut() -> i64) -> Result<u64, Errno> {
+async fn patiently(mut call: impl FnMut() -> Result<u64, Errno>) -> Result<u64, Errno> {
     for _ in 1..ATTEMPTS {
-        match Errno::check(call()) {
+        match call() {
             Err(Errno::EAGAIN | Errno::EBUSY) => yield_now().await,
             answer => return answer,
         }
     }
-    Errno::check(call())
+    call()
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod epoch;
 pub mod event;
 pub mod hypercall;
 pub mod page;

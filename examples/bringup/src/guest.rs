@@ -20,7 +20,7 @@ use xen_sim::Guest as Platform;
 use xenbus::{
     Errno, Version, event,
     hypercall::{event_channel, hvm, sched},
-    page::{MapError, SharedInfo},
+    page::{MapError, XenPage},
     store::{ConnectError, Store, StoreError},
     version,
 };
@@ -49,7 +49,7 @@ pub(crate) struct Driver {
     pub(crate) store: Store<Platform>,
     pub(crate) timeline: Timeline,
     /// There while the driver is up.
-    shared: Mutex<Option<Arc<SharedInfo<Platform>>>>,
+    shared: Mutex<Option<Arc<XenPage<Platform>>>>,
     /// The store's port, while the driver is up.
     port: Mutex<Option<EvtchnPort>>,
     /// Questions that were asked again, because a suspend had lost the answer.
@@ -140,7 +140,7 @@ impl Driver {
                 shared.renew().map_err(Stopped::SharedInfo)?;
                 shared
             }
-            None => Arc::new(SharedInfo::map(&self.platform).map_err(Stopped::SharedInfo)?),
+            None => Arc::new(XenPage::shared_info(&self.platform).map_err(Stopped::SharedInfo)?),
         };
         event::mask_all(&**shared);
         *locked(&self.shared) = Some(shared);

@@ -1,0 +1,23 @@
+//! `HYPERVISOR_sched_op`. All of these are callable at any level.
+#![forbid(unsafe_code)]
+
+use xen_abi::{Errno, Hypervisor, sched::Shutdown};
+
+use super::command;
+
+/// Stops the domain for this reason, one of `SHUTDOWN_*`.
+///
+/// After `SHUTDOWN_SUSPEND` it comes back: false in a new domain, true if nothing has changed.
+///
+/// # Errors
+///
+/// What Xen answered: the domain runs on.
+pub fn shutdown<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<bool, Errno> {
+    command::SHUTDOWN.call(hypervisor, &mut Shutdown { reason }).map(|answer| answer != 0)
+}
+
+/// Lets Xen run somebody else on this processor first.
+pub(crate) fn let_others_run<H: Hypervisor>(hypervisor: &H) {
+    // It is a hint, and cannot be refused.
+    let _ = command::YIELD.call(hypervisor, &mut ());
+}
