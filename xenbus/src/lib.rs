@@ -42,6 +42,7 @@ pub mod epoch;
 pub mod event;
 pub mod hypercall;
 pub mod page;
+pub mod ring;
 pub mod store;
 #[cfg(test)]
 mod test_page;
