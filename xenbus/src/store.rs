@@ -1,160 +1,198 @@
 //! Xenstore: `docs/misc/xenstore.txt` and `xenstore-ring.txt`.
 //!
 //! A [`Store`] is the domain's connection. Its [`serve`](Store::serve) moves bytes to and from xenstored, for as long
-//! as the driver runs; requests are futures, many at the same time, each of which gets the reply that has its number,
-//! in whatever order and pieces replies come.
+//! as the driver runs; everything else is futures, many at the same time:
 //!
-//! A request whose future is dropped is sent to its last byte if it was begun, and its reply is thrown away: messages
-//! have no end that could be found again otherwise.
+//! - the nodes: [`Xenstore`], which a [transaction](Root::transaction) of the store is as well, so that whoever publishes or reads
+//!   keys need not know which of the two it has;
+//! - what goes beyond a single question: [`Root`].
 //!
-//! - `ring`, the indices and bytes in the page;
-//! - `link`, messages and the requests that wait for a reply;
-//! - this file: who waits, and for how long.
+//! ```
+//! use kexec::irql::Dispatch;
+//! use xenbus::store::{Root, StoreError, WatchEvent, Watching, Xenstore};
+//!
+//! /// Waits until a backend is in some state.
+//! async fn until(at: &Dispatch, store: &impl Root, backend: &str, state: u32) -> Result<(), StoreError> {
+//!     let mut watch = store.watch(at, (backend, "state")).await?;
+//!     loop {
+//!         // The first event comes by itself, and so does one after the guest was moved to another machine.
+//!         let _why: WatchEvent = watch.next().await?;
+//!         if store.read_number::<u32>(at, (backend, "state")).await? == state {
+//!             return Ok(());
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # What holds
+//!
+//! - A question has a deadline: [`PATIENCE`], or [another](Root::within).
+//! - A request whose future is dropped is sent to its last byte if it was begun, and its reply is thrown away: messages
+//!   have no end that could be found again otherwise.
+//! - What was begun is ended: a watch that is dropped is removed, a transaction that is dropped is thrown away, also one whose
+//!   number was not known yet when it was dropped.
+//! - Whatever xenstored does, an answer is one that was looked at, or an error that names the key and the value; the work for
+//!   a message is bounded, and so is the memory.
+//! - After a suspend, the guest connects again: what was on its way is [`Disconnected`](StoreError::Disconnected), transactions are
+//!   gone, and watches are set again.
+//! - A xenstored that has broken the protocol, or says that it has ended the connection, is asked to begin it anew, if it offers that.
+//!
+//! # In reading order
+//!
+//! - `path`, `permission`, `request`, `answer`, `error`: what is asked, and what is said;
+//! - `xenstore`: the interfaces;
+//! - `framing`, `ring`, `link`: the indices, the bytes in the page, the messages and the requests that wait for a reply;
+//! - this file, and `client`: who waits, and for how long;
+//! - `transaction`, `watch`, and `serve`, which looks after both;
+//! - `crash`: another client of the same ring, when this one does not go on.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod client;
+mod crash;
+mod error;
+mod framing;
 mod link;
+mod path;
+mod permission;
+mod request;
 mod ring;
+mod serve;
 #[cfg(test)]
 mod tests;
-
-use core::{fmt, time::Duration};
+mod transaction;
+mod watch;
+mod xenstore;
 
 use kexec::{
     irql::Dispatch,
-    sync::{AutoEvent, Semaphore, SpinLock},
-    time::timeout,
-    yield_now,
+    sync::{AutoEvent, ManualEvent, Semaphore, SpinLock},
 };
 use xen_abi::{
-    Errno,
     event_channel::EvtchnPort,
     hvm::params::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN},
-    io::xs_wire::{MessageType, XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX, XsError},
+    io::xs_wire::MessageType,
     seam::{Gfn, NoMemory},
 };
 
-use self::link::{Link, Pumped};
-pub use self::ring::Violation;
+pub use self::{
+    answer::{Names, Number},
+    client::{PATIENCE, Within},
+    crash::CrashStore,
+    error::{Asked, ConnectError, Excerpt, StoreError, optional},
+    framing::Framing,
+    path::{Cut, PARTS, Path, Text, ToPath},
+    permission::{Access, Permission},
+    ring::Violation,
+    transaction::{TRANSACTION_ATTEMPTS, Transaction, TransactionError},
+    watch::{WATCHED, Watch, WatchEvent},
+    xenstore::{LIST_ATTEMPTS, PRINTED, Root, Watching, Xenstore},
+};
+use self::{
+    link::{Link, NotBegun, Pumped, TRANSACTIONS, Tx},
+    request::Request,
+    serve::Greeting,
+    watch::Watches,
+};
 use crate::{
     hypercall::{event_channel, hvm},
     page::{Page, Seam},
 };
 
-/// How long a request waits for its turn and its reply, if nothing else is said.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why a request has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// Xenstored refused it.
-    Refused(XsError),
-    /// Xenstored refused it, and says why in words of its own.
-    Unknown,
-    /// There is no connection: it was never made, the guest was suspended, or the driver goes.
-    Disconnected,
-    /// Xenstored has broken the protocol; nothing more is asked before the next connection.
-    Violation(Violation),
-    /// The reply is one to something else.
-    Type {
-        /// What was asked.
-        asked: MessageType,
-        /// The type of the reply.
-        answered: u32,
-    },
-    /// No reply came for so long.
-    TimedOut(Duration),
-    /// The path is empty, has a nul, or is longer than paths may be: so many bytes.
-    Path(usize),
-    /// The request has so many bytes, and 4096 are the most.
-    TooLong(usize),
-    /// The value has so many bytes, which is more than there is room for.
-    NoRoom(usize),
-}
-
-/// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// Xen did not tell where it is.
-    Xen(Errno),
-    /// There is no xenstore: the parameter that tells its port or its page says so little.
-    NoStore {
-        /// `HVM_PARAM_STORE_PFN`
-        gfn: u64,
-        /// `HVM_PARAM_STORE_EVTCHN`
-        port: u64,
-    },
-    /// The page cannot be mapped.
-    NoMemory,
-}
-
-/// A domain's connection to xenstored, with `N` requests at a time.
+/// A domain's connection to xenstored, with `N` requests at a time and `W` watches.
 ///
-/// It has the room for their replies in itself, about 4 KiB each: it belongs into a `static`, or the memory of a
-/// device.
+/// All memory that it ever needs is in it: about 4 KiB for each request, and as much for the message that is being sent and for the one that
+/// is being received; about 400 bytes for each watch. It belongs into a `static`, or the memory of a device.
+///
+/// Its methods take a lock for as long as a message is copied, and no longer: nobody who uses it waits for xenstored by spinning.
 #[derive(Debug)]
-pub struct Store<P: Seam, const N: usize = 8> {
-    link: SpinLock<Connection<P, N>>,
+pub struct Store<P: Seam, const N: usize = 8, const W: usize = 32> {
+    framing: Framing,
+    line: SpinLock<Line<P, N, W>>,
     /// Permits for the calls of the link.
     calls: Semaphore,
     /// The one permit to begin a message: given back when it is written.
     turn: Semaphore,
+    /// Permits for transactions: given back when xenstored has been told of their end.
+    transactions: Semaphore,
     /// Something has moved: xenstored's event, or a message of ours.
     bell: AutoEvent,
+    /// There is something to say that nobody else is there to say.
+    chores: AutoEvent,
+    /// The connection has become different.
+    changed: ManualEvent,
     answered: [AutoEvent; N],
+    noticed: [AutoEvent; W],
 }
 
+/// What is behind the lock.
 #[derive(Debug)]
-struct Connection<P: Seam, const N: usize> {
+struct Line<P: Seam, const N: usize, const W: usize> {
     link: Link<Page<P>, N>,
+    watches: Watches<W>,
+    greeting: Greeting,
     to: Option<(P, EvtchnPort)>,
 }
 
-impl<P: Seam, const N: usize> Store<P, N> {
+impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
     /// Not connected.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "32 at most")]
     pub const fn new() -> Self {
         Self {
-            link: SpinLock::new(Connection { link: Link::new(), to: None }),
+            framing: Framing::new(),
+            line: SpinLock::new(Line {
+                link: Link::new(),
+                watches: Watches::new(),
+                greeting: Greeting::Unsaid,
+                to: None,
+            }),
             calls: Semaphore::new(N as u32),
             turn: Semaphore::new(1),
+            transactions: Semaphore::new(TRANSACTIONS as u32),
             bell: AutoEvent::new(false),
+            chores: AutoEvent::new(false),
+            changed: ManualEvent::new(false),
             answered: [const { AutoEvent::new(false) }; N],
+            noticed: [const { AutoEvent::new(false) }; W],
         }
     }
 
     /// Finds the ring that the toolstack has made for this domain, and begins to use it. The port is what [`notify`](Self::notify) is to be
     /// called for.
     ///
-    /// Also after the guest was suspended: then the ring is another, and what was on its way is [`Disconnected`](StoreError::Disconnected).
+    /// Also after the guest was suspended: then the ring is another, and what was on its way is [`Disconnected`](StoreError::Disconnected). In
+    /// the same domain, a message of which a part was sent is sent to its end first.
     ///
     /// # Errors
     ///
     /// There is none, or it cannot be used. The connection is cut then.
     pub fn connect(&self, at: &Dispatch, platform: &P) -> Result<EvtchnPort, ConnectError> {
         self.disconnect(at);
-        let gfn = hvm::get_param(platform, HVM_PARAM_STORE_PFN).map_err(ConnectError::Xen)?;
-        let port = hvm::get_param(platform, HVM_PARAM_STORE_EVTCHN).map_err(ConnectError::Xen)?;
-        let there = u32::try_from(port).ok().filter(|port| *port != 0 && gfn != 0);
-        let there = there.ok_or(ConnectError::NoStore { gfn, port })?;
-        let page = Page::of_the_toolstack(platform, Gfn(gfn)).map_err(|NoMemory| ConnectError::NoMemory)?;
-        let mut connection = self.link.lock(at);
-        connection.link.connect(page);
-        connection.to = Some((platform.clone(), EvtchnPort(there)));
-        drop(connection);
+        let (page, port) = find(platform)?;
+        let mut line = self.line.lock(at);
+        line.link.connect(&self.framing, page, None);
+        line.watches.connected();
+        line.greeting = Greeting::Unsaid;
+        line.to = Some((platform.clone(), port));
+        drop(line);
         // Xenstored may have written before anybody listened.
         self.bell.set();
-        Ok(EvtchnPort(there))
+        self.chores.set();
+        self.pulse();
+        Ok(port)
     }
 
     /// Cuts the connection: who waits for a reply learns that there will be none.
     pub fn disconnect(&self, at: &Dispatch) {
-        let mut connection = self.link.lock(at);
-        connection.to = None;
-        let (page, pumped) = connection.link.disconnect(StoreError::Disconnected);
-        drop(connection);
+        let mut line = self.line.lock(at);
+        line.to = None;
+        let (page, pumped) = line.link.disconnect(&self.framing, StoreError::Disconnected);
+        line.watches.lose(StoreError::Disconnected);
+        drop(line);
         drop(page);
         self.tell(pumped);
+        self.notice(u64::MAX);
     }
 
     /// Xenstored's event has come. Callable at any level.
@@ -162,97 +200,15 @@ impl<P: Seam, const N: usize> Store<P, N> {
         self.bell.set();
     }
 
-    /// How many replies there were to nothing that is waited for. Xenstored sends none.
+    /// How many messages there were that nobody has asked for: replies to nothing, events of no watch. Xenstored may send an event of a watch
+    /// that was just removed, and no others.
     pub fn strays(&self, at: &Dispatch) -> u32 {
-        self.link.lock(at).link.strays()
+        self.line.lock(at).link.strays()
     }
 
-    /// Moves bytes, for ever: a task of the driver's does nothing else.
-    ///
-    /// **Cancel-safe:** another call goes on where this one was.
-    pub async fn serve(&self, at: &Dispatch) {
-        loop {
-            self.bell.wait().await;
-            while self.pump(at) {
-                yield_now().await;
-            }
-        }
-    }
-
-    /// Reads the value of a node into `into`, and returns that part of it.
-    ///
-    /// **Cancel-safe:** nothing is lost but the answer.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Refused`] with `ENOENT`, if there is no such node, or `EACCES`; [`StoreError::NoRoom`] if the value is longer than
-    /// `into`; and what happens to every request.
-    pub async fn read<'b>(
-        &self,
-        at: &Dispatch,
-        path: &str,
-        into: &'b mut [u8],
-    ) -> Result<&'b [u8], StoreError> {
-        let path = checked(path)?;
-        let copy = |value: &[u8]| {
-            let room = into.get_mut(..value.len()).ok_or(StoreError::NoRoom(value.len()))?;
-            room.copy_from_slice(value);
-            Ok(value.len())
-        };
-        let length = self.ask(at, MessageType::Read, &[path, &[0]], copy).await?;
-        Ok(into.get(..length).unwrap_or(&[]))
-    }
-
-    /// Asks, and does something with the answer.
-    async fn ask<T>(
-        &self,
-        at: &Dispatch,
-        kind: MessageType,
-        parts: &[&[u8]],
-        with: impl FnOnce(&[u8]) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        timeout(PATIENCE, self.call(at, kind, parts, with))
-            .await
-            .unwrap_or(Err(StoreError::TimedOut(PATIENCE)))
-    }
-
-    async fn call<T>(
-        &self,
-        at: &Dispatch,
-        kind: MessageType,
-        parts: &[&[u8]],
-        with: impl FnOnce(&[u8]) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let free = self.calls.acquire(1).await.map_err(|_| StoreError::Disconnected)?;
-        let turn = self.turn.acquire(1).await.map_err(|_| StoreError::Disconnected)?;
-        let number = self.link.lock(at).link.begin(kind, 0, parts)?;
-        // Both come back when they are due, whoever waits then: see `tell` and `Call`.
-        turn.forget();
-        free.forget();
-        let _call = Call { store: self, at, number };
-        self.bell.set();
-        let Some(answered) = self.answered.get(number) else { return Err(StoreError::Disconnected) };
-        loop {
-            answered.wait().await;
-            // It may have been set for the call before.
-            if let Some(reply) = self.link.lock(at).link.reply(number) {
-                return reply.and_then(with);
-            }
-        }
-    }
-
-    /// Moves bytes once; whether there may be more.
-    fn pump(&self, at: &Dispatch) -> bool {
-        let mut connection = self.link.lock(at);
-        let pumped = connection.link.pump();
-        let to = connection.to.clone().filter(|_| pumped.moved);
-        drop(connection);
-        if let Some((platform, port)) = to {
-            // Xenstored looks by itself, or never again: there is nobody to tell if this fails.
-            let _ = event_channel::send(&platform, port);
-        }
-        self.tell(pumped);
-        pumped.again
+    /// Where this client is in the streams of bytes, for a [`CrashStore`]. Callable at any level, by anyone, at any time.
+    pub fn framing(&self) -> &Framing {
+        &self.framing
     }
 
     /// Says to those who wait what has come.
@@ -266,7 +222,82 @@ impl<P: Seam, const N: usize> Store<P, N> {
             }
         }
         give_back(&self.calls, pumped.freed.count_ones());
+        give_back(&self.transactions, pumped.over);
+        if pumped.orphaned || pumped.renewed {
+            self.chores.set();
+        }
+        if pumped.changed || pumped.over > 0 {
+            self.pulse();
+        }
     }
+
+    /// Whoever waits for the connection to be different looks again.
+    fn pulse(&self) {
+        self.changed.set();
+        self.changed.reset();
+    }
+
+    /// The owners of these watches look again.
+    fn notice(&self, watches: u64) {
+        for (number, noticed) in self.noticed.iter().enumerate() {
+            if watches & (1 << (number % 64)) != 0 {
+                noticed.set();
+            }
+        }
+    }
+}
+
+impl<P: Seam, const N: usize, const W: usize> Line<P, N, W> {
+    /// See [`Link::begin`].
+    fn begin(&mut self, framing: &Framing, request: &Request<'_>, tx: Tx) -> Result<usize, NotBegun> {
+        let needs_greeting = request.kind == MessageType::TransactionStart && self.greeting != Greeting::Said;
+        if needs_greeting && self.link.is_up() {
+            self.greeting = Greeting::Wanted;
+            return Err(NotBegun::Ungreeted);
+        }
+        self.link.begin(framing, request, tx)
+    }
+
+    fn add_watch(&mut self, path: Path<'_>) -> Result<usize, StoreError> {
+        self.link.down()?;
+        self.watches.add(path)
+    }
+
+    /// Moves bytes, and says which watches have news, and whom to tell that bytes have moved.
+    fn pump(&mut self, framing: &Framing) -> (Pumped, u64, Option<(P, EvtchnPort)>) {
+        let Self { link, watches, .. } = self;
+        let mut fired = 0;
+        let pumped = link.pump(framing, |event| {
+            let watch = watches.event(event);
+            fired |= watch.map_or(0, |number| 1 << (number % 64));
+            watch.is_some()
+        });
+        if let Some(why) = pumped.lost {
+            watches.lose(why);
+            fired = u64::MAX;
+        }
+        if pumped.renewed {
+            watches.connected();
+            self.greeting = Greeting::Said;
+        }
+        (pumped, fired, self.to.clone().filter(|_| pumped.moved))
+    }
+}
+
+/// The ring that the toolstack has made for this domain, and its port.
+fn find<P: Seam>(platform: &P) -> Result<(Page<P>, EvtchnPort), ConnectError> {
+    let gfn = hvm::get_param(platform, HVM_PARAM_STORE_PFN).map_err(ConnectError::Xen)?;
+    let port = hvm::get_param(platform, HVM_PARAM_STORE_EVTCHN).map_err(ConnectError::Xen)?;
+    let there = u32::try_from(port).ok().filter(|port| *port != 0 && gfn != 0);
+    let there = there.ok_or(ConnectError::NoStore { gfn, port })?;
+    let page = Page::of_the_toolstack(platform, Gfn(gfn)).map_err(|NoMemory| ConnectError::NoMemory)?;
+    Ok((page, EvtchnPort(there)))
+}
+
+/// Tells xenstored that bytes have moved.
+fn ring<P: Seam>(platform: &P, port: EvtchnPort) {
+    // Xenstored looks by itself, or never again: there is nobody to tell if this fails.
+    let _ = event_channel::send(platform, port);
 }
 
 /// Gives back what was forgotten.
@@ -275,72 +306,8 @@ fn give_back(semaphore: &Semaphore, permits: u32) {
     debug_assert!(given.is_ok(), "no more are given back than were taken");
 }
 
-/// A call of the link's that somebody waits for.
-struct Call<'s, P: Seam, const N: usize> {
-    store: &'s Store<P, N>,
-    at: &'s Dispatch,
-    number: usize,
-}
-
-impl<P: Seam, const N: usize> Drop for Call<'_, P, N> {
-    fn drop(&mut self) {
-        let is_free = self.store.link.lock(self.at).link.abandon(self.number);
-        if is_free {
-            give_back(&self.store.calls, 1);
-        }
-    }
-}
-
-/// A path as it is sent.
-fn checked(path: &str) -> Result<&[u8], StoreError> {
-    let most = if path.starts_with('/') { XENSTORE_ABS_PATH_MAX } else { XENSTORE_REL_PATH_MAX };
-    let is_one = !path.is_empty() && path.len() <= most && !path.contains('\0');
-    if is_one { Ok(path.as_bytes()) } else { Err(StoreError::Path(path.len())) }
-}
-
-impl<P: Seam, const N: usize> Default for Store<P, N> {
+impl<P: Seam, const N: usize, const W: usize> Default for Store<P, N, W> {
     fn default() -> Self {
         Self::new()
     }
 }
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => write!(f, "xenstored answered {error}"),
-            Self::Unknown => f.write_str("xenstored answered with an error that has no name"),
-            Self::Disconnected => {
-                f.write_str("there is no connection to xenstored; ask again after the next connect")
-            }
-            Self::Violation(violation) => {
-                write!(f, "{violation}; the connection is broken until the next connect")
-            }
-            Self::Type { asked, answered } => {
-                write!(f, "{asked} was answered with a message of type {answered}")
-            }
-            Self::TimedOut(after) => write!(f, "xenstored did not answer for {after:?}"),
-            Self::Path(bytes) => write!(
-                f,
-                "a path of {bytes} bytes; xenstore takes 1 to 3072 without a nul, 2048 if it is relative"
-            ),
-            Self::TooLong(bytes) => write!(f, "a request of {bytes} bytes; xenstore takes 4096"),
-            Self::NoRoom(bytes) => write!(f, "the value has {bytes} bytes; ask again with as much room"),
-        }
-    }
-}
-
-impl core::error::Error for StoreError {}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Xen(errno) => write!(f, "Xen did not tell where xenstore is: {errno}"),
-            Self::NoStore { gfn, port } => {
-                write!(f, "the toolstack has given this domain no xenstore: page {gfn:#x}, port {port}")
-            }
-            Self::NoMemory => write!(f, "the page of the xenstore ring cannot be mapped: {NoMemory}"),
-        }
-    }
-}
-
-impl core::error::Error for ConnectError {}

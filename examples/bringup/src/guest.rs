@@ -21,7 +21,7 @@ use xenbus::{
     Errno, Version, event,
     hypercall::{event_channel, hvm, sched},
     page::{MapError, XenPage},
-    store::{ConnectError, Store, StoreError},
+    store::{ConnectError, Store, StoreError, Xenstore},
     version,
 };
 
@@ -174,7 +174,7 @@ impl Driver {
         loop {
             match self.store.read(at, key, &mut room).await {
                 Ok(value) => return Ok(Some(String::from_utf8_lossy(value).into_owned())),
-                Err(StoreError::Refused(XsError::ENOENT)) => return Ok(None),
+                Err(StoreError::Refused { error: XsError::ENOENT, .. }) => return Ok(None),
                 // The guest was suspended, and is connected again by now: the answer was lost, not the question.
                 Err(StoreError::Disconnected) if locked(&self.port).is_some() => {
                     self.repeats.fetch_add(1, Relaxed);

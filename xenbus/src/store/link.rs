@@ -2,55 +2,89 @@
 //! here.
 #![forbid(unsafe_code)]
 
-use core::ops::Deref;
+use core::{mem, ops::Deref};
 
 use xen_abi::{
-    io::xs_wire::{Header, MessageType, XENSTORE_PAYLOAD_MAX, XsError},
+    io::xs_wire::{Header, MessageType, XENSTORE_ERROR_NONE, XENSTORE_PAYLOAD_MAX, XsError},
     seam::Access,
 };
-use zerocopy::IntoBytes;
 
 use super::{
-    StoreError,
-    ring::{Ring, Violation},
+    answer,
+    error::{Asked, StoreError},
+    framing::Framing,
+    request::Request,
+    ring::Ring,
 };
 
-const HEADER: usize = size_of::<Header>();
 const PAYLOAD: usize = XENSTORE_PAYLOAD_MAX as usize;
 
-/// How often a ring's worth of bytes is moved each way before others get their turn: whatever xenstored does, a pump
-/// ends.
+/// How often bytes are moved each way before others get their turn: whatever xenstored does, a pump ends.
 const ROUNDS: u32 = 16;
+
+/// How often the connection is begun anew after xenstored has broken it, before the guest has to connect again.
+const RECONNECTS: u32 = 4;
+
+/// How many transactions there are at a time. Xenstored allows a domain ten.
+pub(super) const TRANSACTIONS: usize = 8;
 
 /// The state of the connection.
 #[derive(Debug)]
 pub(super) struct Link<F, const N: usize> {
     ring: Option<Ring<F>>,
-    /// Why nothing can be asked; nothing is read or written then, although xenstored may have the page still.
-    is_up: Result<(), StoreError>,
-    outgoing: Outgoing,
+    state: State,
+    /// Connections so far: nothing of one means anything in the next.
+    connection: u32,
+    /// How often this one may be begun anew.
+    reconnects: u32,
+    /// Whether xenstored means it when there is an error in the page.
+    has_errors: bool,
+    /// The message that is being sent was [begun](Self::begin) by somebody who gets to know when it is out.
+    has_turn: bool,
     incoming: Incoming,
     calls: [Call; N],
+    orphans: [Option<Tx>; TRANSACTIONS],
     /// Of the next request.
     id: u32,
-    /// Replies to nothing that was asked, or not by us.
+    /// Messages that nobody has asked for.
     strays: u32,
 }
 
-/// A message that is being written. It is kept here to its last byte, whoever loses interest in it.
-#[derive(Debug)]
-struct Outgoing {
-    bytes: [u8; HEADER + PAYLOAD],
-    length: usize,
-    sent: usize,
+/// ```text
+///            connect                    lost, and xenstored can
+///   Down ──────────────▶ Up ───────────────────────────────────▶ Reconnecting
+///     ▲                  │ ▲                                          │
+///     └──────────────────┘ └──────────────────────────────────────────┘
+///       lost, disconnect            the page says that it is done
+/// ```
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Nothing is read or written, although xenstored may have the page still; and why.
+    Down(StoreError),
+    /// Only the page's state means anything.
+    Reconnecting,
+    Up,
+}
+
+/// A transaction, of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tx {
+    /// Xenstored's number for it; zero is none.
+    pub(super) number: u32,
+    connection: u32,
+}
+
+impl Tx {
+    pub(super) const NONE: Self = Self { number: 0, connection: 0 };
 }
 
 /// A message that is being read.
 #[derive(Debug)]
 struct Incoming {
-    header: [u8; HEADER],
+    /// Not while the rest of a message is thrown away that another client has begun to read.
+    header: Option<Header>,
     payload: [u8; PAYLOAD],
-    /// Bytes of header and payload so far.
+    /// Bytes of the payload so far.
     got: usize,
 }
 
@@ -59,17 +93,18 @@ struct Incoming {
 struct Call {
     state: CallState,
     id: u32,
-    kind: MessageType,
+    tx: Tx,
+    asked: Asked,
     payload: [u8; PAYLOAD],
     length: usize,
 }
 
 /// ```text
-///          begin            reply            abandon
-///   Free ────────▶ Waiting ───────▶ Answered ─────────▶ Free
-///                     │ abandon                           ▲
-///                     ▼                 reply             │
-///                 Abandoned ──────────────────────────────┘
+///          begin            reply            finish, abandon
+///   Free ────────▶ Waiting ───────▶ Answered ──────────────▶ Free
+///                     │ abandon                                ▲
+///                     ▼                 reply                  │
+///                 Abandoned ───────────────────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CallState {
@@ -80,17 +115,58 @@ enum CallState {
     Answered(Result<(), StoreError>),
 }
 
+/// A reply that is the right one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply<'l> {
+    pub(super) payload: &'l [u8],
+    pub(super) asked: Asked,
+    /// To which the question went.
+    connection: u32,
+}
+
+/// Why a request was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotBegun {
+    /// Another message is still on its way, or the connection begins anew. [`Pumped::changed`] says when to ask again.
+    Later,
+    /// The connection must be [greeted](super::serve::Greeting) before.
+    Ungreeted,
+    Never(StoreError),
+}
+
+/// What became of a call that is of no interest any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Abandoned {
+    /// It is free.
+    Free,
+    /// It is free, and has left a transaction that is to be ended.
+    Orphan,
+    /// Its reply is still to come.
+    Waiting,
+}
+
 /// What a pump has done.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told to somebody else")]
 pub(super) struct Pumped {
     /// Xenstored is to be told that an index has moved.
     pub(super) moved: bool,
-    /// The message that was being written is written.
+    /// The message that was being sent is in the ring.
     pub(super) written: bool,
     /// Calls that were answered, a bit each.
     pub(super) answered: u32,
     /// Calls that were abandoned, and are free now.
     pub(super) freed: u32,
+    /// Transactions that were abandoned, and never were or are no more.
+    pub(super) over: u32,
+    /// There is a transaction that is to be ended.
+    pub(super) orphaned: bool,
+    /// Whoever was told to come [later](NotBegun::Later) is to try again.
+    pub(super) changed: bool,
+    /// The connection was lost: its watches are gone.
+    pub(super) lost: Option<StoreError>,
+    /// It has begun anew: xenstored knows of nothing that was before.
+    pub(super) renewed: bool,
     /// There may be more to do.
     pub(super) again: bool,
 }
@@ -101,84 +177,175 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         const { assert!(N > 0 && N <= 32, "a bit for each call") };
         Self {
             ring: None,
-            is_up: Err(StoreError::Disconnected),
-            outgoing: Outgoing { bytes: [0; HEADER + PAYLOAD], length: 0, sent: 0 },
-            incoming: Incoming { header: [0; HEADER], payload: [0; PAYLOAD], got: 0 },
+            state: State::Down(StoreError::Disconnected),
+            connection: 0,
+            reconnects: 0,
+            has_errors: false,
+            has_turn: false,
+            incoming: Incoming { header: None, payload: [0; PAYLOAD], got: 0 },
             calls: [const { Call::FREE }; N],
+            orphans: [None; TRANSACTIONS],
             id: 0,
             strays: 0,
         }
     }
 
-    /// Goes on with this page. What was on its way before is [lost](Self::disconnect) already.
-    pub(super) fn connect(&mut self, page: F) {
-        self.ring = Some(Ring::new(page));
-        self.is_up = Ok(());
-        self.outgoing.length = 0;
-        self.incoming.got = 0;
+    /// Goes on with this page: where `other` was, if that is given and has been anywhere, or else between two messages.
+    /// What was on its way before is [lost](Self::disconnect) already.
+    pub(super) fn connect(&mut self, framing: &Framing, page: F, other: Option<&Framing>) {
+        let ring = Ring::new(page);
+        self.has_errors = ring.offers_errors() || ring.error() == XENSTORE_ERROR_NONE;
+        self.reconnects = RECONNECTS;
+        if ring.is_connected() {
+            if other.is_some() || !ring.is_of(framing) {
+                ring.adopt(framing, other);
+            }
+            self.state = State::Up;
+        } else {
+            framing.end();
+            self.state = State::Reconnecting;
+        }
+        self.begin_anew();
+        self.ring = Some(ring);
+    }
+
+    fn begin_anew(&mut self) {
+        self.connection = self.connection.wrapping_add(1);
+        self.incoming.header = None;
     }
 
     /// Lets go of the page. Whoever waits for a reply is told why there will be none.
-    pub(super) fn disconnect(&mut self, why: StoreError) -> (Option<F>, Pumped) {
-        (self.ring.take().map(Ring::into_page), self.fail(why))
+    pub(super) fn disconnect(&mut self, framing: &Framing, why: StoreError) -> (Option<F>, Pumped) {
+        self.state = State::Down(why);
+        // Of this, xenstored knows nothing. What it knows a part of must be sent to its end, if the connection is the same later.
+        framing.take_back();
+        let pumped = self.end_all(why);
+        (self.ring.take().map(Ring::into_page), pumped)
     }
 
-    /// Replies to nothing.
+    /// Messages that nobody has asked for.
     pub(super) fn strays(&self) -> u32 {
         self.strays
     }
 
-    /// Makes a message of a request, which the next pumps will send, and returns the number of its call.
-    ///
-    /// The last message was [written](Pumped::written), and one of the calls is free.
-    pub(super) fn begin(&mut self, kind: MessageType, tx: u32, parts: &[&[u8]]) -> Result<usize, StoreError> {
-        self.is_up?;
-        let free = self.calls.iter_mut().enumerate().find(|(_, call)| call.state == CallState::Free);
-        let (number, call) = free.ok_or(StoreError::Disconnected)?;
-        let length = parts.iter().map(|part| part.len()).sum();
-        let (header, mut payload) = self.outgoing.bytes.split_at_mut(HEADER);
-        for part in parts {
-            let (room, rest) = payload.split_at_mut_checked(part.len()).ok_or(StoreError::TooLong(length))?;
-            room.copy_from_slice(part);
-            payload = rest;
+    /// Which connection this is.
+    pub(super) fn connection(&self) -> u32 {
+        self.connection
+    }
+
+    /// Why nothing can be asked, and nothing waited for.
+    pub(super) fn down(&self) -> Result<(), StoreError> {
+        match self.state {
+            State::Down(why) => Err(why),
+            State::Reconnecting | State::Up => Ok(()),
         }
-        let len = u32::try_from(length).map_err(|_| StoreError::TooLong(length))?;
-        self.id = self.id.wrapping_add(1);
-        header.copy_from_slice(Header { r#type: kind as u32, req_id: self.id, tx_id: tx, len }.as_bytes());
-        self.outgoing.length = HEADER.saturating_add(length);
-        self.outgoing.sent = 0;
-        (call.state, call.id, call.kind) = (CallState::Waiting, self.id, kind);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up)
+    }
+
+    /// Makes a message of a request, which the next pumps will send, and returns the number of its call, one of which is free.
+    pub(super) fn begin(
+        &mut self,
+        framing: &Framing,
+        request: &Request<'_>,
+        tx: Tx,
+    ) -> Result<usize, NotBegun> {
+        match self.state {
+            State::Down(why) => return Err(NotBegun::Never(why)),
+            State::Reconnecting => return Err(NotBegun::Later),
+            State::Up if tx.number != 0 && tx.connection != self.connection => {
+                return Err(NotBegun::Never(StoreError::Disconnected));
+            }
+            State::Up if framing.unsent() > 0 => return Err(NotBegun::Later),
+            State::Up => {}
+        }
+        let free = self.calls.iter_mut().enumerate().find(|(_, call)| call.state == CallState::Free);
+        let (number, call) = free.ok_or(NotBegun::Later)?;
+        let (id, asked) = (self.id.wrapping_add(1), request.asked());
+        let header = Header { r#type: request.kind as u32, req_id: id, tx_id: tx.number, len: 0 };
+        framing
+            .compose(header, request)
+            .map_err(|length| NotBegun::Never(StoreError::TooLong { asked, length }))?;
+        (self.id, self.has_turn) = (id, true);
+        let tx = Tx { connection: self.connection, ..tx };
+        (call.state, call.id, call.tx, call.asked) = (CallState::Waiting, id, tx, asked);
         Ok(number)
     }
 
-    /// A call's reply, if it is there. It stays until the call is [abandoned](Self::abandon).
-    pub(super) fn reply(&self, number: usize) -> Option<Result<&[u8], StoreError>> {
-        let call = self.calls.get(number)?;
+    /// A call's reply, if it is there. The call is free then.
+    pub(super) fn take(&mut self, number: usize) -> Option<Result<Reply<'_>, StoreError>> {
+        let call = self.calls.get_mut(number)?;
         let CallState::Answered(outcome) = call.state else { return None };
-        Some(outcome.map(|()| call.payload.get(..call.length).unwrap_or(&[])))
+        call.state = CallState::Free;
+        let Call { asked, tx: Tx { connection, .. }, .. } = *call;
+        Some(outcome.map(|()| Reply { payload: call.answer(), asked, connection }))
     }
 
-    /// Nobody is interested in a call any more; whether it is free now.
-    pub(super) fn abandon(&mut self, number: usize) -> bool {
-        let Some(call) = self.calls.get_mut(number) else { return false };
-        call.state = match call.state {
-            CallState::Waiting | CallState::Abandoned => CallState::Abandoned,
-            CallState::Answered(_) | CallState::Free => CallState::Free,
-        };
-        call.state == CallState::Free
+    /// Nobody is interested in a call any more.
+    pub(super) fn abandon(&mut self, number: usize) -> Abandoned {
+        let Some(call) = self.calls.get_mut(number) else { return Abandoned::Free };
+        match call.state {
+            CallState::Free => Abandoned::Free,
+            CallState::Waiting | CallState::Abandoned => {
+                call.state = CallState::Abandoned;
+                Abandoned::Waiting
+            }
+            CallState::Answered(outcome) => {
+                call.state = CallState::Free;
+                match call.started(outcome) {
+                    Some(started) if self.orphan(started) => Abandoned::Orphan,
+                    _ => Abandoned::Free,
+                }
+            }
+        }
     }
 
-    /// Moves bytes, both ways, as far as that goes.
-    pub(super) fn pump(&mut self) -> Pumped {
+    /// A transaction is to be ended that nobody wants; false, if it is gone already.
+    pub(super) fn orphan(&mut self, tx: Tx) -> bool {
+        let is_there = self.is_up() && self.connection == tx.connection;
+        let place = self.orphans.iter_mut().find(|place| place.is_none());
+        place.filter(|_| is_there).map(|place| *place = Some(tx)).is_some()
+    }
+
+    /// One of the transactions that are to be ended.
+    pub(super) fn next_orphan(&self) -> Option<Tx> {
+        self.orphans.iter().flatten().copied().next()
+    }
+
+    /// It was ended; false, if it was gone already.
+    pub(super) fn bury(&mut self, tx: Tx) -> bool {
+        self.orphans.iter_mut().find(|place| **place == Some(tx)).is_some_and(|place| place.take().is_some())
+    }
+
+    /// Whether there may be another of them later.
+    pub(super) fn expects_orphans(&self) -> bool {
+        self.calls.iter().any(|call| call.state == CallState::Abandoned && call.starts_transaction())
+    }
+
+    /// Moves bytes, both ways, as far as that goes. Events of watches are handed on; whether that was one that is known is the
+    /// answer.
+    pub(super) fn pump(&mut self, framing: &Framing, mut event: impl FnMut(&[u8]) -> bool) -> Pumped {
         let mut pumped = Pumped::default();
-        if self.is_up.is_err() {
-            return pumped;
+        let Some(ring) = &self.ring else { return pumped };
+        match self.state {
+            State::Down(_) => return pumped,
+            State::Reconnecting if !ring.is_connected() => return pumped,
+            State::Reconnecting => {
+                ring.adopt(framing, None);
+                self.has_errors = ring.offers_errors() || ring.error() == XENSTORE_ERROR_NONE;
+                self.state = State::Up;
+                (pumped.changed, pumped.renewed) = (true, true);
+                self.begin_anew();
+            }
+            State::Up => {}
         }
         for _ in 0..ROUNDS {
-            match self.round(&mut pumped) {
+            match self.round(framing, &mut event, &mut pumped) {
                 Ok(true) => pumped.moved = true,
                 Ok(false) => return pumped,
-                Err(violation) => return pumped.and(self.fail(StoreError::Violation(violation))),
+                Err(why) => return pumped.and(self.lose(framing, why)),
             }
         }
         pumped.again = true;
@@ -186,91 +353,126 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
     }
 
     /// Writes what there is room for and reads what there is; whether that was anything.
-    fn round(&mut self, pumped: &mut Pumped) -> Result<bool, Violation> {
-        let Some(ring) = &mut self.ring else { return Ok(false) };
-        let unsent = self.outgoing.bytes.get(self.outgoing.sent..self.outgoing.length).unwrap_or(&[]);
-        let sent = ring.send(unsent)?;
-        self.outgoing.sent = self.outgoing.sent.saturating_add(sent);
-        if sent > 0 && self.outgoing.sent == self.outgoing.length {
-            pumped.written = true;
+    fn round(
+        &mut self,
+        framing: &Framing,
+        event: &mut impl FnMut(&[u8]) -> bool,
+        pumped: &mut Pumped,
+    ) -> Result<bool, StoreError> {
+        let Some(ring) = &self.ring else { return Ok(false) };
+        let error = ring.error();
+        if self.has_errors && error != XENSTORE_ERROR_NONE {
+            return Err(StoreError::Ended(error));
         }
-        let received = ring.receive(self.incoming.room()?)?;
-        self.incoming.got = self.incoming.got.saturating_add(received);
-        if let Some((header, payload)) = self.incoming.message()? {
-            match self.calls.iter_mut().enumerate().find(|(_, call)| call.awaits(&header)) {
-                Some((number, call)) => pumped.note(number, call.reply(&header, payload)),
-                None => self.strays = self.strays.saturating_add(1),
+        let sent = ring.send(framing).map_err(StoreError::Violation)?;
+        if sent > 0 && framing.unsent() == 0 {
+            pumped.written |= mem::take(&mut self.has_turn);
+            pumped.changed = true;
+        }
+        let received = self.incoming.receive(ring, framing)?;
+        if let Some((header, payload)) = self.incoming.message(framing) {
+            let is_event = header.r#type == MessageType::WatchEvent as u32 && header.req_id == 0;
+            let call = self.calls.iter_mut().enumerate().find(|(_, call)| call.awaits(&header));
+            match call {
+                _ if is_event && event(payload) => {}
+                Some((number, call)) if !is_event => {
+                    let orphan = pumped.note(number, call.reply(&header, payload));
+                    if orphan.is_some_and(|tx| !self.orphan(tx)) {
+                        pumped.over = pumped.over.saturating_add(1);
+                    }
+                }
+                _ => self.strays = self.strays.saturating_add(1),
             }
-            self.incoming.got = 0;
+            self.incoming.header = None;
         }
-        Ok(sent > 0 || received > 0)
+        Ok(sent > 0 || received)
+    }
+
+    /// Xenstored has broken the connection: it begins anew, if that can be.
+    fn lose(&mut self, framing: &Framing, why: StoreError) -> Pumped {
+        framing.end();
+        let pumped = self.end_all(why);
+        let left = self.reconnects.checked_sub(1);
+        let begins = left.filter(|_| self.ring.as_ref().is_some_and(Ring::reconnect));
+        self.reconnects = begins.unwrap_or(0);
+        self.state = if begins.is_some() { State::Reconnecting } else { State::Down(why) };
+        Pumped { moved: begins.is_some(), ..pumped }
     }
 
     /// Nothing more will be read or written: all calls end.
-    fn fail(&mut self, why: StoreError) -> Pumped {
-        self.is_up = Err(why);
-        let mut pumped = Pumped { written: self.outgoing.sent < self.outgoing.length, ..Pumped::default() };
-        self.outgoing.length = 0;
+    fn end_all(&mut self, why: StoreError) -> Pumped {
+        let written = mem::take(&mut self.has_turn);
+        let mut pumped = Pumped { written, lost: Some(why), changed: true, ..Pumped::default() };
         for (number, call) in self.calls.iter_mut().enumerate() {
             if matches!(call.state, CallState::Waiting | CallState::Abandoned) {
-                pumped.note(number, call.end(Err(why)));
+                let _ = pumped.note(number, call.end(Err(why)));
             }
+        }
+        for place in &mut self.orphans {
+            pumped.over = pumped.over.saturating_add(place.take().map_or(0, |_| 1));
         }
         pumped
     }
 }
 
 impl Incoming {
-    /// Where the next bytes of this message go. A message without a payload is done with its header, so that there is always room.
-    fn room(&mut self) -> Result<&mut [u8], Violation> {
-        match self.got.checked_sub(HEADER) {
-            None => Ok(self.header.get_mut(self.got..).unwrap_or(&mut [])),
-            Some(got) => {
-                let length = self.length()?;
-                Ok(self.payload.get_mut(got..length).unwrap_or(&mut []))
-            }
+    /// Takes what is there of the message, or of the next one; whether that was anything.
+    fn receive<F: Deref<Target: Access>>(
+        &mut self,
+        ring: &Ring<F>,
+        framing: &Framing,
+    ) -> Result<bool, StoreError> {
+        if framing.unreceived() == 0 && self.header.is_none() {
+            self.got = 0;
+            self.header = ring.header(framing).map_err(StoreError::Violation)?;
+            return Ok(self.header.is_some());
         }
-    }
-
-    /// The length that the header announces.
-    fn length(&self) -> Result<usize, Violation> {
-        let announced = self.header().len;
-        if announced > XENSTORE_PAYLOAD_MAX {
-            Err(Violation::Length(announced))
-        } else {
-            Ok(announced as usize)
-        }
-    }
-
-    fn header(&self) -> Header {
-        zerocopy::transmute!(self.header)
+        // The rest of another client's message goes anywhere.
+        let start = if self.header.is_some() { self.got } else { 0 };
+        let room = self.payload.get_mut(start..).unwrap_or(&mut []);
+        let got = ring.receive(framing, room).map_err(StoreError::Violation)?;
+        self.got = start.saturating_add(got);
+        Ok(got > 0)
     }
 
     /// The message, once it is whole.
-    fn message(&self) -> Result<Option<(Header, &[u8])>, Violation> {
-        let Some(got) = self.got.checked_sub(HEADER) else { return Ok(None) };
-        let length = self.length()?;
-        Ok(self.payload.get(..length).filter(|_| got == length).map(|payload| (self.header(), payload)))
+    fn message(&self, framing: &Framing) -> Option<(Header, &[u8])> {
+        let header = self.header.filter(|_| framing.unreceived() == 0)?;
+        Some((header, self.payload.get(..self.got).unwrap_or(&[])))
     }
 }
 
 impl Call {
-    const FREE: Self =
-        Self { state: CallState::Free, id: 0, kind: MessageType::Read, payload: [0; PAYLOAD], length: 0 };
+    const FREE: Self = Self {
+        state: CallState::Free,
+        id: 0,
+        tx: Tx::NONE,
+        asked: Asked::NOTHING,
+        payload: [0; PAYLOAD],
+        length: 0,
+    };
 
     /// Whether this is the reply.
     fn awaits(&self, header: &Header) -> bool {
         matches!(self.state, CallState::Waiting | CallState::Abandoned) && self.id == header.req_id
     }
 
+    fn answer(&self) -> &[u8] {
+        self.payload.get(..self.length).unwrap_or(&[])
+    }
+
     /// Takes the reply, whatever it is.
     fn reply(&mut self, header: &Header, payload: &[u8]) -> Ended {
-        let outcome = match MessageType::try_from(header.r#type) {
-            Ok(MessageType::Error) => {
-                Err(XsError::try_from(payload).map_or(StoreError::Unknown, StoreError::Refused))
-            }
-            Ok(kind) if kind == self.kind => Ok(()),
-            _ => Err(StoreError::Type { asked: self.kind, answered: header.r#type }),
+        let asked = self.asked;
+        let outcome = if header.tx_id == self.tx.number && header.r#type == asked.kind() as u32 {
+            Ok(())
+        } else if header.tx_id == self.tx.number && header.r#type == MessageType::Error as u32 {
+            Err(match XsError::try_from(payload) {
+                Ok(error) => StoreError::Refused { asked, error },
+                Err(_) => StoreError::Unnamed { asked, answer: payload.into() },
+            })
+        } else {
+            Err(StoreError::Mismatch { asked, kind: header.r#type, transaction: header.tx_id })
         };
         if let Some(room) = self.payload.get_mut(..payload.len()) {
             room.copy_from_slice(payload);
@@ -280,13 +482,37 @@ impl Call {
     }
 
     fn end(&mut self, outcome: Result<(), StoreError>) -> Ended {
-        if self.state == CallState::Abandoned {
-            self.state = CallState::Free;
-            Ended::Freed
-        } else {
+        if self.state != CallState::Abandoned {
             self.state = CallState::Answered(outcome);
-            Ended::Answered
+            return Ended::Answered;
         }
+        self.state = CallState::Free;
+        match self.started(outcome) {
+            Some(tx) => Ended::Orphan(tx),
+            None => Ended::Freed { was_start: self.starts_transaction() },
+        }
+    }
+
+    fn starts_transaction(&self) -> bool {
+        self.asked.kind() == MessageType::TransactionStart
+    }
+
+    /// The transaction that this call has started.
+    fn started(&self, outcome: Result<(), StoreError>) -> Option<Tx> {
+        let reply = Reply { payload: self.answer(), asked: self.asked, connection: self.tx.connection };
+        outcome.ok().filter(|()| self.starts_transaction()).and_then(|()| reply.transaction().ok())
+    }
+}
+
+impl Reply<'_> {
+    /// The transaction that was started.
+    pub(super) fn transaction(&self) -> Result<Tx, StoreError> {
+        let digits = self.payload.strip_suffix(&[0]).unwrap_or(self.payload);
+        let number = answer::number(digits).filter(|number| *number != 0);
+        let Self { asked, connection, .. } = *self;
+        number
+            .map(|number| Tx { number, connection })
+            .ok_or_else(|| StoreError::Nonsense { asked, answer: self.payload.into() })
     }
 }
 
@@ -296,15 +522,29 @@ enum Ended {
     /// Somebody waits for it.
     Answered,
     /// Nobody does: it can be used again.
-    Freed,
+    Freed { was_start: bool },
+    /// Nobody does, but there is a transaction.
+    Orphan(Tx),
 }
 
 impl Pumped {
-    fn note(&mut self, number: usize, ended: Ended) {
+    fn note(&mut self, number: usize, ended: Ended) -> Option<Tx> {
         let bit = 1 << (number % 32);
         match ended {
-            Ended::Answered => self.answered |= bit,
-            Ended::Freed => self.freed |= bit,
+            Ended::Answered => {
+                self.answered |= bit;
+                None
+            }
+            Ended::Freed { was_start } => {
+                self.freed |= bit;
+                self.over = self.over.saturating_add(was_start.into());
+                None
+            }
+            Ended::Orphan(tx) => {
+                self.freed |= bit;
+                self.orphaned = true;
+                Some(tx)
+            }
         }
     }
 
@@ -314,6 +554,11 @@ impl Pumped {
             written: self.written || other.written,
             answered: self.answered | other.answered,
             freed: self.freed | other.freed,
+            over: self.over.saturating_add(other.over),
+            orphaned: self.orphaned || other.orphaned,
+            changed: self.changed || other.changed,
+            lost: self.lost.or(other.lost),
+            renewed: self.renewed || other.renewed,
             again: self.again || other.again,
         }
     }

@@ -16,7 +16,7 @@ use xenbus::{
     event,
     hypercall::{event_channel, hvm},
     page::SharedInfo,
-    store::{PATIENCE, Store, StoreError, Violation},
+    store::{Asked, PATIENCE, Store, StoreError, Violation, Xenstore},
 };
 
 /// What a reader found: the value of `name`, and of `domid` after that; and how many replies were to nothing.
@@ -80,20 +80,22 @@ fn found(seed: u64, wrong: impl FnOnce(&Rig)) -> Found {
 #[test]
 fn each_form() {
     let right = || Ok(b"guest".to_vec());
-    let late = Err(StoreError::TimedOut(PATIENCE));
-    let other = |answered| Err(StoreError::Type { asked: MessageType::Read, answered });
+    let asked = Asked::new(MessageType::Read, "name");
+    let late = Err(StoreError::TimedOut { asked, after: PATIENCE });
+    let other = |kind, transaction| Err(StoreError::Mismatch { asked, kind, transaction });
+    let read = MessageType::Read as u32;
     let cases = [
-        (Fault::Refuse(XsError::EAGAIN), Err(StoreError::Refused(XsError::EAGAIN)), 0),
+        (Fault::Refuse(XsError::EAGAIN), Err(StoreError::Refused { asked, error: XsError::EAGAIN }), 0),
         (Fault::Payload(b"\xFF\0\xFF".to_vec()), Ok(b"\xFF\0\xFF".to_vec()), 0),
         (Fault::Payload(vec![b'x'; 4096]), Ok(vec![b'x'; 4096]), 0),
         (Fault::Truncate(2), Ok(b"gu".to_vec()), 0),
         (Fault::Truncate(0), Ok(Vec::new()), 0),
         (Fault::RequestId(77), late.clone(), 1),
-        (Fault::TransactionId(9), right(), 0),
-        (Fault::Type(MessageType::Directory as u32), other(1), 0),
-        (Fault::Type(MessageType::WatchEvent as u32), other(15), 0),
-        (Fault::Type(u32::MAX), other(u32::MAX), 0),
-        (Fault::Type(MessageType::Error as u32), Err(StoreError::Unknown), 0),
+        (Fault::TransactionId(9), other(read, 9), 0),
+        (Fault::Type(MessageType::Directory as u32), other(1, 0), 0),
+        (Fault::Type(MessageType::WatchEvent as u32), other(15, 0), 0),
+        (Fault::Type(u32::MAX), other(u32::MAX, 0), 0),
+        (Fault::Type(MessageType::Error as u32), Err(StoreError::Unnamed { asked, answer: b"guest"[..].into() }), 0),
         (Fault::Swallow, late, 0),
         (Fault::Repeat, right(), 1),
     ];

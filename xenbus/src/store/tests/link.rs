@@ -1,0 +1,313 @@
+//! Messages and indices: the link against a page, whose other end the tests play byte by byte.
+#![forbid(unsafe_code)]
+
+use core::ops::Deref;
+use std::{format, string::String, vec, vec::Vec};
+
+use xen_abi::{
+    io::xs_wire::{
+        CONNECTION, ERROR, Header, MessageType, REQ, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD,
+        SERVER_FEATURES, XENSTORE_RING_SIZE, XsError,
+    },
+    seam::{Access, Mapped, Place},
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::super::{
+    error::{Asked, StoreError},
+    framing::Framing,
+    link::{Abandoned, Link, NotBegun, Pumped, Tx},
+    request::Request,
+    ring::Violation,
+};
+use crate::test_page::page;
+
+/// A page that both ends have.
+struct Shared(&'static Mapped);
+
+impl Deref for Shared {
+    type Target = Mapped;
+
+    fn deref(&self) -> &Mapped {
+        self.0
+    }
+}
+
+/// Xenstored's end of a page: what a test does with it.
+struct Daemon {
+    page: &'static Mapped,
+    /// Bytes of requests that were taken.
+    taken: Vec<u8>,
+}
+
+/// The client's end: a link and its framing.
+struct Client {
+    link: Link<Shared, 4>,
+    framing: Framing,
+}
+
+/// A connection over a page whose indices begin here, and the other end of it.
+fn connected(first: u32) -> (Client, Daemon) {
+    let page = page();
+    for index in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
+        page.store(index, first);
+    }
+    for word in [SERVER_FEATURES, CONNECTION, ERROR] {
+        page.store(word, 0);
+    }
+    let mut client = Client { link: Link::new(), framing: Framing::new() };
+    client.link.connect(&client.framing, Shared(page), None);
+    (client, Daemon { page, taken: Vec::new() })
+}
+
+impl Client {
+    fn pump(&mut self) -> Pumped {
+        self.link.pump(&self.framing, |_| false)
+    }
+
+    fn begin(&mut self, request: &Request<'_>) -> Result<usize, NotBegun> {
+        self.link.begin(&self.framing, request, Tx::NONE)
+    }
+
+    fn read(&mut self, path: &str) -> usize {
+        self.begin(&Request::plain(MessageType::Read, path)).expect("there is room")
+    }
+
+    /// Pumps until the message is out, taking `most` bytes at a time, and returns it.
+    fn sent(&mut self, daemon: &mut Daemon, most: u32) -> (Header, Vec<u8>) {
+        for _ in 0..10_000 {
+            let _ = self.pump();
+            daemon.take(most);
+            if let Some(request) = daemon.request() {
+                return request;
+            }
+        }
+        panic!("the request does not come out");
+    }
+
+    /// The answer to a call, if it is there.
+    fn answer(&mut self, call: usize) -> Option<Result<Vec<u8>, StoreError>> {
+        self.link.take(call).map(|reply| reply.map(|reply| reply.payload.to_vec()))
+    }
+}
+
+impl Daemon {
+    /// Takes up to so many bytes.
+    fn take(&mut self, most: u32) {
+        let (mut consumed, produced) = (self.page.load(REQ_CONS), self.page.load(REQ_PROD));
+        for _ in 0..most.min(produced.wrapping_sub(consumed)) {
+            self.taken.push(self.page.load(REQ.get((consumed % XENSTORE_RING_SIZE) as usize).unwrap()));
+            consumed = consumed.wrapping_add(1);
+        }
+        self.page.store(REQ_CONS, consumed);
+    }
+
+    /// Gives as many of these bytes as there is room for, up to `most`, and says how many.
+    fn give(&mut self, bytes: &[u8], most: u32) -> usize {
+        let (consumed, mut produced) = (self.page.load(RSP_CONS), self.page.load(RSP_PROD));
+        let room = XENSTORE_RING_SIZE - produced.wrapping_sub(consumed);
+        let given = bytes.len().min(room.min(most) as usize);
+        for byte in &bytes[..given] {
+            self.page.store(RSP.get((produced % XENSTORE_RING_SIZE) as usize).unwrap(), *byte);
+            produced = produced.wrapping_add(1);
+        }
+        self.page.store(RSP_PROD, produced);
+        given
+    }
+
+    /// The next whole request, if it is there.
+    fn request(&mut self) -> Option<(Header, Vec<u8>)> {
+        let (header, rest) = Header::read_from_prefix(&self.taken).ok()?;
+        let payload = rest.get(..header.len as usize)?.to_vec();
+        self.taken.drain(..size_of::<Header>() + payload.len());
+        Some((header, payload))
+    }
+}
+
+fn message(kind: u32, req_id: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap();
+    [Header { r#type: kind, req_id, tx_id: 0, len }.as_bytes(), payload].concat()
+}
+
+/// The largest messages go through a ring of a quarter of their size, in pieces of every size, and with indices that
+/// pass 2^32.
+#[test]
+fn messages_of_every_size_in_pieces_of_every_size() {
+    for most in [1, 2, 7, 15, 16, 17, 1023, 1024] {
+        let (mut client, mut daemon) = connected(u32::MAX - 700);
+        for length in [0, 1, 2, 1007, 1008, 1009, 4094, 4095] {
+            let path: String = "p".repeat(length);
+            let call = client.read(&path);
+            let (header, payload) = client.sent(&mut daemon, most);
+            assert_eq!((header.r#type, header.tx_id), (2, 0));
+            assert_eq!(payload, format!("{path}\0").as_bytes());
+            assert_eq!(client.answer(call), None);
+
+            let value = vec![b'v'; length];
+            let reply = message(2, header.req_id, &value);
+            let mut rest = &reply[..];
+            while !rest.is_empty() {
+                rest = &rest[daemon.give(rest, most)..];
+                let _ = client.pump();
+            }
+            assert_eq!(client.answer(call), Some(Ok(value)), "{length} bytes, {most} at a time");
+        }
+    }
+}
+
+/// Xenstored may answer in any order; each call has the reply with its number.
+#[test]
+fn replies_in_any_order() {
+    let (mut client, mut daemon) = connected(0);
+    let mut asked = Vec::new();
+    for path in ["a", "b", "c", "d"] {
+        let call = client.read(path);
+        asked.push((call, client.sent(&mut daemon, 1024).0, path));
+    }
+    for (_, header, path) in asked.iter().rev() {
+        daemon.give(&message(2, header.req_id, format!("value of {path}").as_bytes()), 1024);
+    }
+    assert_eq!(client.pump().answered.count_ones(), 4);
+    for (call, _, path) in asked {
+        assert_eq!(client.answer(call), Some(Ok(format!("value of {path}").into_bytes())));
+    }
+}
+
+/// Whoever asked has gone: the message still goes out whole, the reply is thrown away, and the call is free only
+/// then. Its next user does not get the reply of the one before.
+#[test]
+fn an_abandoned_call_is_used_again_after_its_reply() {
+    let (mut client, mut daemon) = connected(0);
+    let calls: Vec<usize> = (0..3)
+        .map(|_| {
+            let call = client.read("x");
+            let _ = client.sent(&mut daemon, 1024);
+            call
+        })
+        .collect();
+    let long = "l".repeat(2000);
+    let last = client.read(&long);
+    let _ = client.pump();
+    assert_eq!(client.link.abandon(last), Abandoned::Waiting, "the reply is still to come");
+    let (header, payload) = client.sent(&mut daemon, 100);
+    assert_eq!(payload.len(), 2001, "the rest was sent all the same");
+    assert!(
+        matches!(client.begin(&Request::plain(MessageType::Read, "y")), Err(NotBegun::Later)),
+        "no call is free"
+    );
+
+    daemon.give(&message(2, header.req_id, b"late"), 1024);
+    assert_eq!(client.pump().freed, 1 << last);
+    let next = client.read("y");
+    assert_eq!(next, last);
+    let (header, _) = client.sent(&mut daemon, 1024);
+    assert_eq!(client.answer(next), None);
+    daemon.give(&message(2, header.req_id, b"of y"), 1024);
+    let _ = client.pump();
+    assert_eq!(client.answer(next), Some(Ok(b"of y".to_vec())));
+    assert!(calls.into_iter().all(|call| client.answer(call).is_none()));
+}
+
+/// Refusals have names; a name that nobody knows is an error, too; and a reply of another type is no reply.
+#[test]
+fn refusals() {
+    let long = vec![b'E'; 4096];
+    let asked = Asked::new(MessageType::Read, "x");
+    let unnamed = |answer: &[u8]| StoreError::Unnamed { asked, answer: answer.into() };
+    let other = |kind| StoreError::Mismatch { asked, kind, transaction: 0 };
+    for (kind, payload, expected) in [
+        (16, &b"ENOENT\0"[..], StoreError::Refused { asked, error: XsError::ENOENT }),
+        (16, b"EACCES", StoreError::Refused { asked, error: XsError::EACCES }),
+        (16, b"EWHATEVER\0", unnamed(b"EWHATEVER\0")),
+        (16, b"", unnamed(b"")),
+        (16, &long, unnamed(&long)),
+        (1, b"a\0b\0", other(1)),
+        (999, b"", other(999)),
+    ] {
+        let (mut client, mut daemon) = connected(5);
+        let call = client.read("x");
+        let (header, _) = client.sent(&mut daemon, 1024);
+        let reply = message(kind, header.req_id, payload);
+        let mut rest = &reply[..];
+        while !rest.is_empty() {
+            rest = &rest[daemon.give(rest, 1024)..];
+            let _ = client.pump();
+        }
+        assert_eq!(client.answer(call), Some(Err(expected)));
+    }
+}
+
+/// Replies to nothing are counted, and nothing else happens.
+#[test]
+fn strays() {
+    let (mut client, mut daemon) = connected(0);
+    let call = client.read("x");
+    let (header, _) = client.sent(&mut daemon, 1024);
+    for other in [0, header.req_id.wrapping_add(1), header.req_id.wrapping_sub(1), u32::MAX] {
+        daemon.give(&message(2, other, b"nobody asked"), 1024);
+    }
+    daemon.give(&message(15, 0, b"path\0token\0"), 1024);
+    daemon.give(&message(2, header.req_id, b"mine"), 1024);
+    daemon.give(&message(2, header.req_id, b"again"), 1024);
+    let _ = client.pump();
+    assert_eq!(client.answer(call), Some(Ok(b"mine".to_vec())));
+    assert_eq!(client.link.strays(), 6);
+}
+
+/// An index or a length that cannot be ends the connection, once, with the value that was wrong; everybody who waits
+/// is told, and nothing is touched after that.
+#[test]
+fn violations() {
+    type Wrong = fn(&mut Daemon);
+    let cases: [(Wrong, Violation); 5] = [
+        (|daemon| daemon.page.store(RSP_PROD, 1025), Violation::Replies { consumed: 0, produced: 1025 }),
+        (
+            |daemon| daemon.page.store(RSP_PROD, u32::MAX),
+            Violation::Replies { consumed: 0, produced: u32::MAX },
+        ),
+        (|daemon| daemon.page.store(REQ_CONS, 19), Violation::Requests { consumed: 19, produced: 18 }),
+        (
+            |daemon| daemon.page.store(REQ_CONS, 0x8000_0000),
+            Violation::Requests { consumed: 0x8000_0000, produced: 18 },
+        ),
+        (
+            |daemon| {
+                daemon.give(Header { r#type: 2, req_id: 1, tx_id: 0, len: 4097 }.as_bytes(), 1024);
+            },
+            Violation::Length(4097),
+        ),
+    ];
+    for (wrong, violation) in cases {
+        let (mut client, mut daemon) = connected(0);
+        let call = client.read("x");
+        assert!(client.pump().written);
+        wrong(&mut daemon);
+        assert_eq!(client.pump().answered, 1 << call);
+        assert_eq!(client.answer(call), Some(Err(StoreError::Violation(violation))));
+        assert_eq!(
+            client.begin(&Request::plain(MessageType::Read, "y")),
+            Err(NotBegun::Never(StoreError::Violation(violation)))
+        );
+        let words = |daemon: &Daemon| {
+            [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD].map(|word: Place<u32>| daemon.page.load(word))
+        };
+        let before = words(&daemon);
+        let Pumped { moved, again, .. } = client.pump();
+        assert!(!moved && !again && before == words(&daemon));
+    }
+}
+
+/// A daemon that moves its index while it is looked at costs a bounded number of rounds.
+#[test]
+fn a_pump_ends() {
+    let (mut client, mut daemon) = connected(0);
+    let mut pumps = 0;
+    let stray = message(2, 77, &[0; 1008]);
+    for _ in 0..100 {
+        daemon.give(&stray, 1024);
+        let pumped = client.pump();
+        assert!(pumped.moved && !pumped.again, "one ring's worth takes a few rounds");
+        pumps += 1;
+    }
+    assert_eq!(client.link.strays(), pumps);
+}
