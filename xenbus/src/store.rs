@@ -226,7 +226,7 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         if pumped.orphaned || pumped.renewed {
             self.chores.set();
         }
-        if pumped.changed || pumped.over > 0 {
+        if pumped.changed || pumped.freed != 0 {
             self.pulse();
         }
     }

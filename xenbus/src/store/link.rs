@@ -44,8 +44,6 @@ pub(super) struct Link<F, const N: usize> {
     incoming: Incoming,
     calls: [Call; N],
     orphans: [Option<Tx>; TRANSACTIONS],
-    /// Of the next request.
-    id: u32,
     /// Messages that nobody has asked for.
     strays: u32,
 }
@@ -185,7 +183,6 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
             incoming: Incoming { header: None, payload: [0; PAYLOAD], got: 0 },
             calls: [const { Call::FREE }; N],
             orphans: [None; TRANSACTIONS],
-            id: 0,
             strays: 0,
         }
     }
@@ -263,12 +260,13 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         }
         let free = self.calls.iter_mut().enumerate().find(|(_, call)| call.state == CallState::Free);
         let (number, call) = free.ok_or(NotBegun::Later)?;
-        let (id, asked) = (self.id.wrapping_add(1), request.asked());
+        // No other message of this stream begins at this index, be it another client's. (Events have zero.)
+        let (id, asked) = (framing.sent().wrapping_add(1), request.asked());
         let header = Header { r#type: request.kind as u32, req_id: id, tx_id: tx.number, len: 0 };
         framing
             .compose(header, request)
             .map_err(|length| NotBegun::Never(StoreError::TooLong { asked, length }))?;
-        (self.id, self.has_turn) = (id, true);
+        self.has_turn = true;
         let tx = Tx { connection: self.connection, ..tx };
         (call.state, call.id, call.tx, call.asked) = (CallState::Waiting, id, tx, asked);
         Ok(number)
@@ -319,9 +317,15 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         self.orphans.iter_mut().find(|place| **place == Some(tx)).is_some_and(|place| place.take().is_some())
     }
 
-    /// Whether there may be another of them later.
-    pub(super) fn expects_orphans(&self) -> bool {
-        self.calls.iter().any(|call| call.state == CallState::Abandoned && call.starts_transaction())
+    /// Whether there are replies to come, awaited or not.
+    pub(super) fn expects_replies(&self) -> bool {
+        self.is_up()
+            && self.calls.iter().any(|call| matches!(call.state, CallState::Waiting | CallState::Abandoned))
+    }
+
+    /// Whether there are replies to come that nobody waits for: of what was asked in vain, something may be left.
+    pub(super) fn has_abandoned(&self) -> bool {
+        self.calls.iter().any(|call| call.state == CallState::Abandoned)
     }
 
     /// Moves bytes, both ways, as far as that goes. Events of watches are handed on; whether that was one that is known is the

@@ -1,10 +1,14 @@
 //! What a connection does by itself, while it is served: it moves bytes, and says what nobody else is there to say.
 #![forbid(unsafe_code)]
 
-use core::cell::Cell;
+use core::{cell::Cell, time::Duration};
 
 use futures_util::future::join;
-use kexec::{irql::Dispatch, yield_now};
+use kexec::{
+    irql::Dispatch,
+    time::{Elapsed, timeout},
+    yield_now,
+};
 use xen_abi::io::xs_wire::MessageType;
 
 use super::{
@@ -21,6 +25,9 @@ use crate::page::Seam;
 /// Where the toolstack says that `RESET_WATCHES` is known: `~/control/platform-feature-xs_reset_watches` in
 /// `docs/misc/xenstore-paths.pandoc`.
 const CAN_RESET: &str = "control/platform-feature-xs_reset_watches";
+
+/// How often the ring is looked at while replies are to come, and no event.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Something to say to xenstored.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +60,22 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
 
     async fn move_bytes(&self, at: &Dispatch) {
         loop {
-            self.bell.wait().await;
+            self.rung(at).await;
             while self.pump(at) {
                 yield_now().await;
             }
+        }
+    }
+
+    /// Waits until there may be something to move. While replies are to come, it looks by itself now and then: an event that was lost costs that
+    /// long, and not the question; and a transaction whose number has come is not left open for want of an event.
+    async fn rung(&self, at: &Dispatch) {
+        let looks = self.line.lock(at).link.expects_replies();
+        let rung = self.bell.wait();
+        if !looks {
+            rung.await;
+        } else if timeout(LOOK, rung).await == Err(Elapsed::NoClock) {
+            self.bell.wait().await;
         }
     }
 
@@ -80,7 +99,7 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         self.line.lock(at).next_chore()
     }
 
-    /// Waits until xenstored knows of nothing that was dropped: neither a watch nor a transaction.
+    /// Waits until xenstored knows of nothing that was dropped: no watch, no transaction, no question whose answer is still to come.
     ///
     /// A driver that goes awaits this before it [disconnects](Self::disconnect), while somebody still [serves](Self::serve). Without a connection
     /// there is nothing to wait for. How long a xenstored is waited for that does not answer is for the caller to say.
@@ -170,7 +189,7 @@ impl<P: Seam, const N: usize, const W: usize> Line<P, N, W> {
     /// Whether xenstored knows of nothing that was dropped.
     fn is_settled(&self) -> bool {
         let is_owing = self.link.next_orphan().is_some()
-            || self.link.expects_orphans()
+            || self.link.has_abandoned()
             || self.watches.to_say().is_some_and(|what| what.kind == MessageType::Unwatch);
         !self.link.is_up() || !is_owing
     }

@@ -131,7 +131,7 @@ impl<const W: usize> Watches<W> {
         Ok(number)
     }
 
-    fn remove(&mut self, number: usize) {
+    pub(super) fn remove(&mut self, number: usize) {
         if let Some(place) = self.places.get_mut(number) {
             place.state = match place.state {
                 State::Free | State::Wanted | State::Refused => State::Free,
@@ -226,12 +226,12 @@ impl<const W: usize> Watches<W> {
     }
 
     /// What there is to say to the watch's owner.
-    fn take(&mut self, number: usize) -> Option<Result<WatchEvent, StoreError>> {
+    pub(super) fn take(&mut self, number: usize) -> Option<Result<WatchEvent, StoreError>> {
         self.places.get_mut(number)?.news.take()
     }
 
     /// Whether it is set; an error, if it cannot be.
-    fn is_armed(&self, number: usize) -> Result<bool, StoreError> {
+    pub(super) fn is_armed(&self, number: usize) -> Result<bool, StoreError> {
         let Some(place) = self.places.get(number) else { return Ok(false) };
         match place.news {
             Some(Err(why)) => Err(why),

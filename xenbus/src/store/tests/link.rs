@@ -1,133 +1,23 @@
-//! Messages and indices: the link against a page, whose other end the tests play byte by byte.
+//! Messages and indices.
 #![forbid(unsafe_code)]
 
-use core::ops::Deref;
 use std::{format, string::String, vec, vec::Vec};
 
 use xen_abi::{
-    io::xs_wire::{
-        CONNECTION, ERROR, Header, MessageType, REQ, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD,
-        SERVER_FEATURES, XENSTORE_RING_SIZE, XsError,
+    io::xs_wire::{Header, MessageType, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, XsError},
+    seam::{Access, Place},
+};
+use zerocopy::IntoBytes;
+
+use super::{
+    super::{
+        error::{Asked, StoreError},
+        link::{Abandoned, NotBegun, Pumped},
+        request::Request,
+        ring::Violation,
     },
-    seam::{Access, Mapped, Place},
+    daemon::{Daemon, connected, message},
 };
-use zerocopy::{FromBytes, IntoBytes};
-
-use super::super::{
-    error::{Asked, StoreError},
-    framing::Framing,
-    link::{Abandoned, Link, NotBegun, Pumped, Tx},
-    request::Request,
-    ring::Violation,
-};
-use crate::test_page::page;
-
-/// A page that both ends have.
-struct Shared(&'static Mapped);
-
-impl Deref for Shared {
-    type Target = Mapped;
-
-    fn deref(&self) -> &Mapped {
-        self.0
-    }
-}
-
-/// Xenstored's end of a page: what a test does with it.
-struct Daemon {
-    page: &'static Mapped,
-    /// Bytes of requests that were taken.
-    taken: Vec<u8>,
-}
-
-/// The client's end: a link and its framing.
-struct Client {
-    link: Link<Shared, 4>,
-    framing: Framing,
-}
-
-/// A connection over a page whose indices begin here, and the other end of it.
-fn connected(first: u32) -> (Client, Daemon) {
-    let page = page();
-    for index in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
-        page.store(index, first);
-    }
-    for word in [SERVER_FEATURES, CONNECTION, ERROR] {
-        page.store(word, 0);
-    }
-    let mut client = Client { link: Link::new(), framing: Framing::new() };
-    client.link.connect(&client.framing, Shared(page), None);
-    (client, Daemon { page, taken: Vec::new() })
-}
-
-impl Client {
-    fn pump(&mut self) -> Pumped {
-        self.link.pump(&self.framing, |_| false)
-    }
-
-    fn begin(&mut self, request: &Request<'_>) -> Result<usize, NotBegun> {
-        self.link.begin(&self.framing, request, Tx::NONE)
-    }
-
-    fn read(&mut self, path: &str) -> usize {
-        self.begin(&Request::plain(MessageType::Read, path)).expect("there is room")
-    }
-
-    /// Pumps until the message is out, taking `most` bytes at a time, and returns it.
-    fn sent(&mut self, daemon: &mut Daemon, most: u32) -> (Header, Vec<u8>) {
-        for _ in 0..10_000 {
-            let _ = self.pump();
-            daemon.take(most);
-            if let Some(request) = daemon.request() {
-                return request;
-            }
-        }
-        panic!("the request does not come out");
-    }
-
-    /// The answer to a call, if it is there.
-    fn answer(&mut self, call: usize) -> Option<Result<Vec<u8>, StoreError>> {
-        self.link.take(call).map(|reply| reply.map(|reply| reply.payload.to_vec()))
-    }
-}
-
-impl Daemon {
-    /// Takes up to so many bytes.
-    fn take(&mut self, most: u32) {
-        let (mut consumed, produced) = (self.page.load(REQ_CONS), self.page.load(REQ_PROD));
-        for _ in 0..most.min(produced.wrapping_sub(consumed)) {
-            self.taken.push(self.page.load(REQ.get((consumed % XENSTORE_RING_SIZE) as usize).unwrap()));
-            consumed = consumed.wrapping_add(1);
-        }
-        self.page.store(REQ_CONS, consumed);
-    }
-
-    /// Gives as many of these bytes as there is room for, up to `most`, and says how many.
-    fn give(&mut self, bytes: &[u8], most: u32) -> usize {
-        let (consumed, mut produced) = (self.page.load(RSP_CONS), self.page.load(RSP_PROD));
-        let room = XENSTORE_RING_SIZE - produced.wrapping_sub(consumed);
-        let given = bytes.len().min(room.min(most) as usize);
-        for byte in &bytes[..given] {
-            self.page.store(RSP.get((produced % XENSTORE_RING_SIZE) as usize).unwrap(), *byte);
-            produced = produced.wrapping_add(1);
-        }
-        self.page.store(RSP_PROD, produced);
-        given
-    }
-
-    /// The next whole request, if it is there.
-    fn request(&mut self) -> Option<(Header, Vec<u8>)> {
-        let (header, rest) = Header::read_from_prefix(&self.taken).ok()?;
-        let payload = rest.get(..header.len as usize)?.to_vec();
-        self.taken.drain(..size_of::<Header>() + payload.len());
-        Some((header, payload))
-    }
-}
-
-fn message(kind: u32, req_id: u32, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).unwrap();
-    [Header { r#type: kind, req_id, tx_id: 0, len }.as_bytes(), payload].concat()
-}
 
 /// The largest messages go through a ring of a quarter of their size, in pieces of every size, and with indices that
 /// pass 2^32.
