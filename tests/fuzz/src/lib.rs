@@ -3,8 +3,10 @@
 
 pub mod hypercall_args;
 mod seeds;
+pub mod xs_wire;
 mod xs_wire_server;
 
 pub use hypercall_args::hypercall_args;
 pub use seeds::{mutated, seeded};
+pub use xs_wire::xs_wire;
 pub use xs_wire_server::{Action, Kind, Part, Tx, script, xs_wire_server};

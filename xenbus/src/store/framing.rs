@@ -124,6 +124,12 @@ impl Framing {
         if is_right { Ok(()) } else { Err(Nowhere) }
     }
 
+    /// Whether no message is on its way, in either direction; none, if there is no connection. Callable at any level, by anyone.
+    #[must_use]
+    pub fn is_between_messages(&self) -> Option<bool> {
+        self.check().ok().map(|()| self.unsent() == 0 && self.unreceived() == 0)
+    }
+
     pub(super) fn sent(&self) -> u32 {
         self.sent.load(Acquire)
     }
