@@ -18,7 +18,9 @@
 //! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all
 //!   that a service needs;
 //! - [`event`]: event channels, by the bitmaps that every Xen has;
-//! - [`store`]: xenstore, as futures.
+//! - [`store`]: xenstore, as futures;
+//! - [`suspend`], [`epoch`]: the guest comes back as another domain, and what it had is gone;
+//! - [`control`]: what the toolstack asks for, and what it is told of the guest.
 //!
 //! `cargo run -p bringup` shows them at work, on a simulated Xen.
 #![no_std]
@@ -38,12 +40,14 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
 pub mod epoch;
 pub mod event;
 pub mod hypercall;
 pub mod page;
 pub mod ring;
 pub mod store;
+pub mod suspend;
 #[cfg(test)]
 mod test_page;
 #[cfg(target_arch = "x86_64")]

@@ -32,6 +32,7 @@ use crate::{
     platform::Emulated,
     rule::rules,
     world::World,
+    xenstored::{Access, Permission},
 };
 
 rules! {
@@ -210,6 +211,14 @@ impl Toolstack {
     /// Removes a key and all that is below it, as the control domain.
     pub fn rm(&self, path: &str) {
         self.0.with(|world| world.rm(path));
+    }
+
+    /// Makes a node the guest's own, as some toolstacks do with more of them than `xl`: the guest may write it, and make others below it.
+    pub fn give(&self, guest: &Guest, path: &str) {
+        self.0.with(|world| {
+            let domain = world.inside_mut(guest.id()).domain;
+            world.mknod(path, &[Permission::new(Access::None, domain)]);
+        });
     }
 
     /// Why the guest has shut down, if it has. Its domain stays as it is then.

@@ -143,7 +143,7 @@ pub struct Text<const N: usize> {
 pub struct Cut(pub usize);
 
 impl<const N: usize> Text<N> {
-    pub(super) const EMPTY: Self = Self { bytes: [0; N], length: 0 };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; N], length: 0 };
 
     /// What this is written as.
     ///

@@ -1,0 +1,9 @@
+//! What guest and toolstack say to each other, on a simulated Xen.
+
+#[path = "../bus/mod.rs"]
+mod bus;
+mod drivers;
+mod enumeration;
+mod features;
+mod play;
+mod requests;
