@@ -17,6 +17,7 @@
 //! - [`hypercall`]: the calls themselves, over any [`Hypervisor`];
 //! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all
 //!   that a service needs;
+//! - [`grant`]: what other domains may use, and until when;
 //! - [`event`]: event channels, by the bitmaps that every Xen has;
 //! - [`store`]: xenstore, as futures;
 //! - [`suspend`], [`epoch`]: the guest comes back as another domain, and what it had is gone;
@@ -43,6 +44,7 @@ extern crate std;
 pub mod control;
 pub mod epoch;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod page;
 pub mod ring;

@@ -16,11 +16,15 @@ use xen_abi::{
         status::GrantError,
     },
     memory::{AddToPhysmap, RemoveFromPhysmap, XENMAPSPACE_GRANT_TABLE, XENMAPSPACE_SHARED_INFO},
-    seam::{Access, Gfn, Hypervisor, Memory, NoMemory, PAGE_SIZE},
+    seam::{Access, Beyond, Gfn, Hypervisor, Memory, NoMemory, PAGE_SIZE, Place, Places, Word},
     vcpu::RegisterVcpuInfo,
 };
 
-use crate::hypercall::{command, event_channel};
+use crate::{
+    epoch::Epoch,
+    grant::{Grants, Rights},
+    hypercall::{command, event_channel},
+};
 
 /// All of the seam: hypercalls, and memory that can be shared.
 pub trait Seam: Hypervisor + Memory + Clone + Send + 'static {}
@@ -141,8 +145,9 @@ impl<P: Seam> Drop for XenPage<P> {
             RemoveFromPhysmap { domid: DOMID_SELF, gpfn: self.gfn().0, ..RemoveFromPhysmap::default() };
         // SAFETY: what is there is Xen's page, which nobody reaches any more.
         let removed = unsafe { command::REMOVE_FROM_PHYSMAP.call(&self.hole.platform, &mut argument) };
-        // What Xen will not take out stays where it is, hole and all: it writes there.
-        if removed.is_ok() {
+        // What Xen will not take out stays where it is, hole and all: it writes there. But in a domain that is new since a
+        // suspend, nothing may be there.
+        if matches!(removed, Ok(_) | Err(Errno::ENOENT)) {
             // SAFETY: this is the last of the owner.
             unsafe { ManuallyDrop::drop(&mut self.hole) };
         }
@@ -177,6 +182,14 @@ impl<P: Seam> Ram<P> {
     pub fn allocate(platform: &P) -> Result<Self, NoMemory> {
         let frame = platform.allocate()?;
         Ok(Self(Owned { frame: ManuallyDrop::new(frame), platform: platform.clone() }))
+    }
+
+    /// Makes it a page of zeros again. Callable at any level.
+    pub fn clear(&self) {
+        const WORDS: Places<u64> = Places::new(0, size_of::<u64>(), PAGE_SIZE / size_of::<u64>());
+        for word in (0..WORDS.count()).filter_map(|word| WORDS.get(word)) {
+            self.store(word, 0);
+        }
     }
 }
 
@@ -325,25 +338,34 @@ impl<P: Seam> fmt::Debug for VcpuInfoPage<P> {
 }
 
 /// A page of another domain's, which that has granted to this one.
+///
+/// It is gone in the next [epoch](crate::epoch): then there is nothing to be read, and nothing to be unmapped.
 pub struct Foreign<P: Seam> {
     hole: ManuallyDrop<Owned<P>>,
     handle: GrantHandle,
+    rights: Rights,
+    grants: &'static Grants<P>,
+    epoch: Epoch,
 }
 
 impl<P: Seam> Foreign<P> {
-    /// Maps it.
-    ///
-    /// Up to `DISPATCH_LEVEL`.
+    /// Maps it, if Xen can do that just now.
     ///
     /// # Errors
     ///
     /// There is no place for it, or Xen refuses.
-    pub fn map(platform: &P, domain: DomId, grant: GrantRef, access: Grants) -> Result<Self, MapError> {
+    pub(crate) fn map(
+        grants: &'static Grants<P>,
+        domain: DomId,
+        grant: GrantRef,
+        rights: Rights,
+    ) -> Result<Self, MapError> {
+        let platform = grants.platform();
         let hole = platform.hole().map_err(|NoMemory| MapError::NoMemory)?;
         let hole = Owned { frame: ManuallyDrop::new(hole), platform: platform.clone() };
         let mut argument = MapGrantRef {
             host_addr: address(hole.frame.gfn()),
-            flags: GNTMAP_HOST_MAP | if access == Grants::Read { GNTMAP_READONLY } else { 0 },
+            flags: GNTMAP_HOST_MAP | if rights == Rights::Read { GNTMAP_READONLY } else { 0 },
             r#ref: grant,
             dom: domain,
             ..MapGrantRef::default()
@@ -351,50 +373,102 @@ impl<P: Seam> Foreign<P> {
         // SAFETY: the hole is ours, and there is no memory in it.
         unsafe { command::MAP_GRANT_REF.call(platform, &mut argument) }.map_err(MapError::Xen)?;
         GrantError::check(argument.status).map_err(MapError::Grant)?;
-        Ok(Self { hole: ManuallyDrop::new(hole), handle: argument.handle })
+        let epoch = grants.epochs().now();
+        Ok(Self { hole: ManuallyDrop::new(hole), handle: argument.handle, rights, grants, epoch })
+    }
+
+    /// The page, to be read and to be written to. Callable at any level.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or mapped for reading only.
+    pub fn writable(&self) -> Result<&P::Frame, Unreachable> {
+        let page = self.readable()?;
+        if self.rights == Rights::Write { Ok(page) } else { Err(Unreachable::ReadOnly(page.gfn())) }
+    }
+
+    /// Reads a word, as [`Access::load`] does. Callable at any level.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub fn load<W: Word>(&self, place: Place<W>) -> Result<W, Unreachable> {
+        Ok(self.readable()?.load(place))
+    }
+
+    /// Reads bytes, as [`Access::read_bytes`] does. Callable at any level.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or the bytes are not all in the page; none was read.
+    pub fn read_bytes(&self, offset: usize, into: &mut [u8]) -> Result<(), Unreachable> {
+        self.readable()?.read_bytes(offset, into).map_err(Unreachable::Beyond)
+    }
+
+    /// Not to be written to, if it is mapped for reading.
+    fn readable(&self) -> Result<&P::Frame, Unreachable> {
+        if self.grants.epochs().now() == self.epoch {
+            Ok(&self.hole.frame)
+        } else {
+            Err(Unreachable::Disconnected)
+        }
+    }
+
+    /// Unmaps it; so does a drop, which does not say what has come of it.
+    ///
+    /// Up to `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    ///
+    /// Xen refuses: what is there stays there for ever, and is [counted](crate::grant::Counters::holes).
+    pub fn unmap(self) -> Result<(), MapError> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: this is the last of it.
+        unsafe { this.end() }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody touches it afterwards.
+    unsafe fn end(&mut self) -> Result<(), MapError> {
+        // What was mapped in another domain is nowhere, and its handle may be another's.
+        if self.grants.epochs().now() == self.epoch {
+            let host_addr = address(self.hole.frame.gfn());
+            let mut argument = UnmapGrantRef { host_addr, handle: self.handle, ..UnmapGrantRef::default() };
+            // SAFETY: what is there is the mapping, which nobody reaches any more.
+            let called = unsafe { command::UNMAP_GRANT_REF.call(&self.hole.platform, &mut argument) };
+            let unmapped = called
+                .map_err(MapError::Xen)
+                .and_then(|_| GrantError::check(argument.status).map_err(MapError::Grant));
+            // What Xen will not unmap stays where it is, hole and all: it is somebody else's memory.
+            unmapped.inspect_err(|_| self.grants.keep_hole())?;
+        }
+        // SAFETY: this is the last of the owner.
+        unsafe { ManuallyDrop::drop(&mut self.hole) };
+        Ok(())
     }
 }
 
 impl<P: Seam> Drop for Foreign<P> {
     fn drop(&mut self) {
-        let mut argument =
-            UnmapGrantRef { host_addr: address(self.gfn()), handle: self.handle, ..UnmapGrantRef::default() };
-        // SAFETY: what is there is the mapping, which nobody reaches any more.
-        let unmapped = unsafe { command::UNMAP_GRANT_REF.call(&self.hole.platform, &mut argument) };
-        // What Xen will not unmap stays where it is, hole and all: it is somebody else's memory.
-        if unmapped.is_ok() && GrantError::check(argument.status).is_ok() {
-            // SAFETY: this is the last of the owner.
-            unsafe { ManuallyDrop::drop(&mut self.hole) };
-        }
-    }
-}
-
-impl<P: Seam> Deref for Foreign<P> {
-    type Target = P::Frame;
-
-    fn deref(&self) -> &P::Frame {
-        &self.hole.frame
+        // What stays mapped is counted.
+        // SAFETY: this is the last of it.
+        let _ = unsafe { self.end() };
     }
 }
 
 impl<P: Seam> fmt::Debug for Foreign<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Foreign").field(&self.gfn()).finish()
+        f.debug_struct("Foreign")
+            .field("at", &self.hole.frame.gfn())
+            .field("rights", &self.rights)
+            .finish_non_exhaustive()
     }
 }
 
 /// The guest-physical address of a page.
 const fn address(page: Gfn) -> u64 {
     page.0.wrapping_mul(PAGE_SIZE as u64)
-}
-
-/// What a grant allows to the other domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grants {
-    /// To read the page.
-    Read,
-    /// To read it and to write to it.
-    Write,
 }
 
 /// Why a page is not mapped.
@@ -419,3 +493,30 @@ impl fmt::Display for MapError {
 }
 
 impl core::error::Error for MapError {}
+
+/// Why a page of another domain's is not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The guest has become another domain since it was mapped.
+    Disconnected,
+    /// It is mapped for reading only.
+    ReadOnly(Gfn),
+    /// The bytes are not all in the page.
+    Beyond(Beyond),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected => {
+                f.write_str("the page is gone with the domain that had mapped it; map another")
+            }
+            Self::ReadOnly(Gfn(page)) => {
+                write!(f, "page {page:#x} is mapped for reading only; ask its owner for a grant to write")
+            }
+            Self::Beyond(beyond) => beyond.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Unreachable {}
