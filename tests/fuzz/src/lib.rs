@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+pub mod gnttab;
 pub mod hypercall_args;
 mod seeds;
 pub mod xs_wire;
 mod xs_wire_server;
 
+pub use gnttab::gnttab;
 pub use hypercall_args::hypercall_args;
 pub use seeds::{mutated, seeded};
 pub use xs_wire::xs_wire;
