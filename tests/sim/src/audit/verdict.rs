@@ -234,15 +234,18 @@ impl Domain {
         }
     }
 
-    /// A page that is still granted, or that is another domain's, is there for that reason, which is found elsewhere.
+    /// A page that is still granted, or that is another domain's, is there for that reason, which is found elsewhere. One with a `vcpu_info`
+    /// is Xen's for as long as there is the domain (`VCPUOP_register_vcpu_info`, which may be called once).
     fn pages_left(&self) -> Account {
         let granted: BTreeSet<_> = self.granted().map(|(_, entry)| Gfn(entry.frame.into())).collect();
+        let infos: BTreeSet<_> = self.vcpu_infos().collect();
         let is_foreign = |gfn| matches!(self.ram.physmap.get(gfn), Some(Backing::Foreign(_)));
         let kept = self
             .ram
             .leases
             .iter()
-            .filter(|(gfn, lease)| lease.times > 0 && !granted.contains(gfn) && !is_foreign(**gfn));
+            .filter(|(gfn, lease)| lease.times > 0 && !granted.contains(gfn) && !infos.contains(gfn))
+            .filter(|(gfn, _)| !is_foreign(**gfn));
         let left = kept.map(|(gfn, lease)| {
             let backing = self.ram.physmap.get(*gfn).filter(|_| lease.how == Use::Hole);
             let finding = match backing {

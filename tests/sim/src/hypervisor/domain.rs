@@ -87,14 +87,19 @@ impl Domain {
     /// The guest's pages that Xen writes to, as the guest has asked for, and what they are. It can have those of the
     /// FIFO ABI back by a reset, and those of `vcpu_info`s not at all.
     pub(crate) fn registered(&self) -> impl Iterator<Item = (Gfn, &'static str)> {
-        let infos = self.vcpus.values().filter_map(|vcpu| match vcpu.registered?.area {
-            Area::Guest(gfn) => Some((gfn, "a vcpu_info")),
-            Area::SharedInfo => None,
-        });
+        let infos = self.vcpu_infos().map(|gfn| (gfn, "a vcpu_info"));
         let fifo = match &self.events.abi {
             Abi::Fifo(fifo) => Some(fifo.pages()),
             Abi::TwoLevel => None,
         };
         infos.chain(fifo.into_iter().flatten())
+    }
+
+    /// The guest's pages with `vcpu_info`s.
+    pub(crate) fn vcpu_infos(&self) -> impl Iterator<Item = Gfn> {
+        self.vcpus.values().filter_map(|vcpu| match vcpu.registered?.area {
+            Area::Guest(gfn) => Some(gfn),
+            Area::SharedInfo => None,
+        })
     }
 }

@@ -279,3 +279,22 @@ fn pages_are_still_to_be_given_back() {
     kernel.free(page);
     assert_eq!(left(&kernel), before - 1);
 }
+
+/// A page with a `vcpu_info` is Xen's until the domain ends, so that nobody can give it back. In the next domain it is anybody's.
+#[test]
+fn a_vcpu_info_stays_where_it_is() {
+    let kernel = Kernel::alone(1);
+    let left =
+        |kernel: &Kernel| kernel.mistakes().iter().filter(|mistake| **mistake == Mistake::PageLeft).count();
+    let before = left(&kernel);
+    let info = kernel.page();
+    assert_eq!(left(&kernel), before + 1);
+    let place = RegisterVcpuInfo { mfn: info.gfn().0, offset: 0, rsvd: 0 };
+    kernel.call_vcpu(VCPUOP_REGISTER_VCPU_INFO, &place).expect("a place of its own");
+    assert_eq!(left(&kernel), before);
+    assert_eq!(suspend(&kernel, Suspend::Migrated), 0);
+    let after = left(&kernel);
+    kernel.free(info);
+    assert_eq!(left(&kernel), after - 1);
+    assert!(!kernel.mistakes().contains(&Mistake::FreedPinned));
+}
