@@ -16,6 +16,18 @@ use kexec::{irql::Dispatch, sync::Watch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u32);
 
+impl Epoch {
+    /// The number by which an atomic keeps it.
+    pub(crate) const fn to_number(self) -> u32 {
+        self.0
+    }
+
+    /// The epoch of that number.
+    pub(crate) const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// In which epoch the guest is, and who waits for the next.
 #[derive(Debug)]
 pub struct Epochs {
@@ -59,7 +71,7 @@ impl Epochs {
     }
 
     /// Begins the next: the guest has come back as another domain. Callable at any level, by the only one who is not captured.
-    pub(crate) fn begin(&self) -> Epoch {
+    pub fn begin(&self) -> Epoch {
         let next = Epoch(self.now().0.wrapping_add(1));
         self.now.store(next.0, Relaxed);
         next

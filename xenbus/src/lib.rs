@@ -18,7 +18,7 @@
 //! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all
 //!   that a service needs;
 //! - [`grant`]: what other domains may use, and until when;
-//! - [`event`]: event channels, by the bitmaps that every Xen has;
+//! - [`event`]: event channels, as what a task waits for;
 //! - [`store`]: xenstore, as futures;
 //! - [`suspend`], [`epoch`]: the guest comes back as another domain, and what it had is gone;
 //! - [`control`]: what the toolstack asks for, and what it is told of the guest.

@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 use std::{boxed::Box, sync::Mutex, vec::Vec};
 
-use xen_abi::seam::{Gfn, Mapped, PAGE_SIZE};
+use xen_abi::seam::{Access, Beyond, Gfn, Mapped, PAGE_SIZE, Place, Word};
 
 #[repr(C, align(4096))]
 struct Bytes([u8; PAGE_SIZE]);
@@ -19,4 +19,56 @@ pub(crate) fn page() -> &'static Mapped {
     let page: &'static Mapped = Box::leak(Box::new(unsafe { Mapped::new(page, Gfn(1)) }));
     PAGES.lock().expect("nobody panics with it").push(page);
     page
+}
+
+/// A page at which others do something before each access of the code under test.
+pub(crate) struct Raced<'a> {
+    pub(crate) page: &'static Mapped,
+    pub(crate) others: &'a dyn Fn(),
+}
+
+impl Raced<'_> {
+    fn page(&self) -> &Mapped {
+        (self.others)();
+        self.page
+    }
+}
+
+// SAFETY: it is the page that does it.
+unsafe impl Access for Raced<'_> {
+    fn gfn(&self) -> Gfn {
+        self.page.gfn()
+    }
+
+    fn load<W: Word>(&self, place: Place<W>) -> W {
+        self.page().load(place)
+    }
+
+    fn store<W: Word>(&self, place: Place<W>, value: W) {
+        self.page().store(place, value);
+    }
+
+    fn swap<W: Word>(&self, place: Place<W>, value: W) -> W {
+        self.page().swap(place, value)
+    }
+
+    fn fetch_or<W: Word>(&self, place: Place<W>, bits: W) -> W {
+        self.page().fetch_or(place, bits)
+    }
+
+    fn fetch_and<W: Word>(&self, place: Place<W>, bits: W) -> W {
+        self.page().fetch_and(place, bits)
+    }
+
+    fn compare_exchange<W: Word>(&self, place: Place<W>, current: W, new: W) -> Result<W, W> {
+        self.page().compare_exchange(place, current, new)
+    }
+
+    fn read_bytes(&self, offset: usize, into: &mut [u8]) -> Result<(), Beyond> {
+        self.page().read_bytes(offset, into)
+    }
+
+    fn write_bytes(&self, offset: usize, from: &[u8]) -> Result<(), Beyond> {
+        self.page().write_bytes(offset, from)
+    }
 }

@@ -59,6 +59,7 @@ fn scenario() -> Scenario<World> {
     let runs = Runs::default();
     Scenario::new("bringup", world).machine_faults().check(move |world, case| {
         runs.one_more();
+        world.driver.stop();
         world.repeats.add(world.driver.repeats.load(Relaxed));
         let audit = world.rig.machine().audit(world.rig.guest());
         assert!(audit.is_clean(), "{audit}");

@@ -2,25 +2,34 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use futures_util::future::join3;
-use kexec::{Executor, Scope, Table, irql::Dispatch, platform::mock::Mock};
+use futures_util::future::{join3, select};
+use kexec::{
+    Executor, Scope, Table,
+    irql::Dispatch,
+    platform::{
+        mock::{Mock, keep},
+        thread::passive,
+    },
+};
 use xen_abi::{
     event_channel::EvtchnPort,
-    hvm::params::{CallbackVia, HVM_PARAM_CALLBACK_IRQ},
+    hvm::params::CallbackVia,
     io::xs_wire::XsError,
     sched::{SHUTDOWN_POWEROFF, SHUTDOWN_SUSPEND},
 };
 use xen_sim::Guest as Platform;
 use xenbus::{
-    Errno, Version, event,
-    hypercall::{event_channel, hvm, sched},
-    page::{MapError, XenPage},
+    Errno, Version,
+    epoch::Epochs,
+    event::{Config, Events, Slot, StartError, Upcall, Vcpu},
+    hypercall::sched,
     store::{ConnectError, Store, StoreError, Xenstore},
     version,
 };
@@ -48,8 +57,8 @@ pub(crate) struct Driver {
     pub(crate) scope: &'static Scope,
     pub(crate) store: Store<Platform>,
     pub(crate) timeline: Timeline,
-    /// There while the driver is up.
-    shared: Mutex<Option<Arc<XenPage<Platform>>>>,
+    pub(crate) events: Events<Platform>,
+    epochs: Epochs,
     /// The store's port, while the driver is up.
     port: Mutex<Option<EvtchnPort>>,
     /// Questions that were asked again, because a suspend had lost the answer.
@@ -68,7 +77,7 @@ pub(crate) struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
     Xen(Errno),
-    SharedInfo(MapError),
+    Events(StartError),
     Connect(ConnectError),
     Read(&'static str, StoreError),
     Closing,
@@ -90,7 +99,8 @@ impl Driver {
             scope,
             store,
             timeline,
-            shared: Mutex::default(),
+            events: Events::new(keep([const { Slot::new() }; 8]), keep([Vcpu::new()])),
+            epochs: Epochs::new(),
             port: Mutex::default(),
             repeats: AtomicU64::new(0),
         }
@@ -98,18 +108,19 @@ impl Driver {
 
     /// An interrupt: says to whoever waits for it what has come.
     pub(crate) fn upcall(&self, vcpu: u32) {
-        let shared = locked(&self.shared).clone();
-        let (Some(shared), Ok(vcpu)) = (shared, usize::try_from(vcpu)) else { return };
-        let port = *locked(&self.port);
-        while event::take_pending(&**shared, vcpu, |come| {
-            if Some(come) == port {
-                self.store.notify();
-            }
-        }) {}
+        while vcpu == 0 && self.events.upcall(0, 8) == Upcall::More {}
+    }
+
+    /// Gives back what interrupts need, when none comes any more.
+    pub(crate) fn stop(&self) {
+        let stopped = passive(|level| level.raised(self.executor.platform(), |at| self.events.stop(at)));
+        if let Err(error) = stopped {
+            self.timeline.say("guest", error);
+        }
     }
 
     /// Suspends the guest, and goes on in what may be another domain on another machine.
-    pub(crate) fn suspend(&self, at: &Dispatch) {
+    pub(crate) fn suspend(&'static self, at: &Dispatch) {
         let outcome = sched::shutdown(&self.platform, SHUTDOWN_SUSPEND);
         self.timeline.say(
             "guest",
@@ -125,31 +136,43 @@ impl Driver {
         // If it cannot be connected again, nobody believes that it is.
         let was_up = outcome == Ok(false) && locked(&self.port).take().is_some();
         if was_up {
-            match self.plug_in(at) {
+            match self.plug_in_again(at) {
                 Ok(port) => self.timeline.say("guest", format_args!("connected again, port {port}")),
                 Err(stopped) => self.timeline.say("guest", format_args!("not connected again: {stopped}")),
             }
         }
     }
 
-    /// Makes or renews what a new domain does not have: the shared page, upcalls, and the connection to the store.
-    fn plug_in(&self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
-        let before = locked(&self.shared).take();
-        let shared = match before {
-            Some(shared) => {
-                shared.renew().map_err(Stopped::SharedInfo)?;
-                shared
-            }
-            None => Arc::new(XenPage::shared_info(&self.platform).map_err(Stopped::SharedInfo)?),
-        };
-        event::mask_all(&**shared);
-        *locked(&self.shared) = Some(shared);
-        hvm::set_param(&self.platform, HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(LINE).to_param())
-            .map_err(Stopped::Xen)?;
+    /// Makes what a driver needs of a domain: event channels, and the connection to the store.
+    fn plug_in(&'static self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
+        let epoch = self.epochs.now();
+        let config = Config { vcpus: &[0], callback: CallbackVia::Gsi(LINE), fifo: true, epoch };
+        self.events.start(at, self.platform.clone(), config).map_err(Stopped::Events)?;
+        self.connect(at)
+    }
+
+    /// Makes it again, in a domain that is new.
+    fn plug_in_again(&'static self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
+        let renewed = self.events.resumed(self.epochs.begin());
+        renewed.and_then(|()| self.events.restart(at)).map_err(Stopped::Events)?;
+        self.connect(at)
+    }
+
+    fn connect(&self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
         let port = self.store.connect(at, &self.platform).map_err(Stopped::Connect)?;
         *locked(&self.port) = Some(port);
-        event_channel::unmask(&self.platform, port).map_err(Stopped::Xen)?;
         Ok(port)
+    }
+
+    /// Tells the store of its events, whichever port it has.
+    async fn listen(&'static self, at: &Dispatch) {
+        loop {
+            let Some(port) = *locked(&self.port) else { return };
+            let Ok(channel) = self.events.fixed(at, port) else { return };
+            while channel.wait(at).await.is_ok() {
+                self.store.notify();
+            }
+        }
     }
 
     async fn read_all(
@@ -210,7 +233,7 @@ pub(crate) async fn live(at: &mut Dispatch, driver: &'static Driver) -> Result<F
 
 /// Moves the store's bytes.
 async fn serve(at: &mut Dispatch, driver: &'static Driver) {
-    driver.store.serve(at).await;
+    select(pin!(driver.store.serve(at)), pin!(driver.listen(at))).await;
 }
 
 /// The driver is up; whatever ends that, it lets go of what is Xen's.
@@ -223,9 +246,6 @@ impl Drop for Up<'_> {
     fn drop(&mut self) {
         *locked(&self.driver.port) = None;
         self.driver.store.disconnect(self.at);
-        // Without a line there are no upcalls, which would find nothing.
-        let _ = hvm::set_param(&self.driver.platform, HVM_PARAM_CALLBACK_IRQ, 0);
-        drop(locked(&self.driver.shared).take());
     }
 }
 
@@ -237,7 +257,7 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Xen(errno) => write!(f, "Xen answered {errno}"),
-            Self::SharedInfo(error) => error.fmt(f),
+            Self::Events(error) => error.fmt(f),
             Self::Connect(error) => error.fmt(f),
             Self::Read(key, error) => write!(f, "{key}: {error}"),
             Self::Closing => f.write_str("the driver is being removed"),

@@ -53,13 +53,15 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
         driver.trace_tasks(true);
     }
     let slots = rig.pool::<8192, 4>(&mut player);
-    let guest = keep(Driver::new(rig.guest().clone(), driver, slots, keep(Scope::new("guest")), timeline));
+    let guest: &Driver =
+        keep(Driver::new(rig.guest().clone(), driver, slots, keep(Scope::new("guest")), timeline));
     rig.guest().on_upcall(|vcpu, _| guest.upcall(vcpu));
     let task = driver.spawn(slots, live, guest).expect("a slot is free");
     while !task.is_finished() && player.step(LIMIT) {}
     let time = player.time();
     let outcome = task.try_take();
     let closed = player.close();
+    guest.stop();
     let mut screen = vec![String::new()];
     let mut is_right = true;
     match outcome {

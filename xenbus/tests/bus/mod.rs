@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::bitmaps;
 use kexec::{irql::Dispatch, platform::mock::keep};
 use xen_abi::{
     event_channel::EvtchnPort,
@@ -10,8 +11,8 @@ use xen_abi::{
 };
 use xen_harness::Rig;
 use xen_sim::Guest;
+
 use xenbus::{
-    event,
     hypercall::{event_channel, hvm},
     page::XenPage,
     store::Store,
@@ -73,7 +74,7 @@ impl Bus {
     fn upcall(&self, vcpu: u32) {
         let Some(shared) = locked(&self.shared).clone() else { return };
         let (port, vcpu) = (*locked(&self.port), usize::try_from(vcpu).expect("a small number"));
-        while event::take_pending(&**shared, vcpu, |come| {
+        while bitmaps::take_pending(&**shared, vcpu, |come| {
             if Some(come) == port {
                 self.store.notify();
             }
@@ -83,7 +84,7 @@ impl Bus {
     /// Lets upcalls come, and connects with the store.
     fn plug_in(&self, at: &Dispatch) -> Result<(), ResumeError> {
         let shared = locked(&self.shared).clone().ok_or(ResumeError::Other("it is not up"))?;
-        event::mask_all(&**shared);
+        bitmaps::mask_all(&**shared);
         hvm::set_param(&self.guest, HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(28).to_param())?;
         let port = self.store.connect(at, &self.guest)?;
         *locked(&self.port) = Some(port);

@@ -1,5 +1,7 @@
 //! What guest and toolstack say to each other, on a simulated Xen.
 
+#[path = "../bitmaps/mod.rs"]
+mod bitmaps;
 #[path = "../bus/mod.rs"]
 mod bus;
 mod drivers;

@@ -5,6 +5,8 @@
 //! - `crash`: another client goes on.
 #![forbid(unsafe_code)]
 
+#[path = "../bitmaps/mod.rs"]
+mod bitmaps;
 mod crash;
 mod lists;
 mod nodes;

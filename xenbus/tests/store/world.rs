@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::bitmaps;
 use futures_util::future::{Either, select};
 use kexec::{
     irql::Dispatch,
@@ -28,7 +29,6 @@ use xen_abi::{
 use xen_harness::{Rig, WithFaults};
 use xen_sim::{Guest, GuestConfig, Mistake};
 use xenbus::{
-    event,
     hypercall::{event_channel, hvm, sched},
     page::XenPage,
     store::{Store, StoreError},
@@ -95,7 +95,7 @@ impl Driver {
     fn upcall(&self, vcpu: u32) {
         let shared = locked(&self.shared).clone();
         let (Some(shared), Ok(vcpu)) = (shared, usize::try_from(vcpu)) else { return };
-        while event::take_pending(&**shared, vcpu, |_| self.store.notify()) {}
+        while bitmaps::take_pending(&**shared, vcpu, |_| self.store.notify()) {}
     }
 
     /// Whether an answer was lost because the guest was suspended, and is connected again.
@@ -122,7 +122,7 @@ impl Driver {
             Some(shared) => shared.renew().map(|()| shared).ok()?,
             None => Arc::new(XenPage::shared_info(guest).ok()?),
         };
-        event::mask_all(&**shared);
+        bitmaps::mask_all(&**shared);
         *locked(&self.shared) = Some(shared);
         hvm::set_param(guest, HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(28).to_param()).ok()?;
         let port = self.store.connect(at, guest).ok()?;

@@ -2,20 +2,19 @@
 //! comes.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
+use futures_util::future::{Either, select};
 use kexec::{irql::Dispatch, platform::mock::keep};
 use xen_abi::{
-    event_channel::EvtchnPort,
-    hvm::params::{CallbackVia, HVM_PARAM_CALLBACK_IRQ},
+    hvm::params::CallbackVia,
     io::xs_wire::{MessageType, XENSTORE_PAYLOAD_MAX, XsError},
 };
 use xen_harness::{Player, Rig};
 use xen_sim::{Fault as MachineFault, Guest, GuestConfig, Peer, xenstored::Fault};
 use xenbus::{
-    event,
-    hypercall::{event_channel, hvm},
-    page::SharedInfo,
+    epoch::Epochs,
+    event::{Config, Events, Slot, Upcall, Vcpu},
     store::{Asked, PATIENCE, Store, StoreError, Violation, Xenstore},
 };
 
@@ -26,36 +25,46 @@ type Found = ([Result<Vec<u8>, StoreError>; 2], u32);
 struct Reader {
     guest: Guest,
     store: Store<Guest>,
-    shared: SharedInfo<Guest>,
+    events: Events<Guest>,
 }
 
 impl Reader {
     fn new(guest: Guest) -> Self {
-        let shared = SharedInfo::map(&guest).expect("there is room");
-        event::mask_all(&*shared);
-        let line = CallbackVia::Gsi(28).to_param();
-        hvm::set_param(&guest, HVM_PARAM_CALLBACK_IRQ, line).expect("it may");
-        Self { guest, store: Store::new(), shared }
+        let events = Events::new(keep([const { Slot::new() }; 8]), keep([Vcpu::new()]));
+        Self { guest, store: Store::new(), events }
     }
 
     fn upcall(&self) {
-        while event::take_pending(&*self.shared, 0, |EvtchnPort(_)| self.store.notify()) {}
+        while self.events.upcall(0, 8) == Upcall::More {}
+    }
+
+    async fn read(&self, at: &Dispatch) -> Found {
+        let mut room = [0; XENSTORE_PAYLOAD_MAX as usize];
+        let first = self.store.read(at, "name", &mut room).await.map(<[u8]>::to_vec);
+        let second = self.store.read(at, "domid", &mut room).await.map(<[u8]>::to_vec);
+        ([first, second], self.store.strays(at))
     }
 }
 
-async fn serve(at: &mut Dispatch, reader: &'static Reader) {
-    reader.store.serve(at).await;
-}
-
+/// Reads, and serves the store meanwhile.
 async fn read(at: &mut Dispatch, reader: &'static Reader) -> Found {
+    let config =
+        Config { vcpus: &[0], callback: CallbackVia::Gsi(28), fifo: true, epoch: Epochs::new().now() };
+    reader.events.start(at, reader.guest.clone(), config).expect("there is room");
     let port = reader.store.connect(at, &reader.guest).expect("there is a store");
-    event_channel::unmask(&reader.guest, port).expect("it is open");
-    let mut room = [0; XENSTORE_PAYLOAD_MAX as usize];
-    let first = reader.store.read(at, "name", &mut room).await.map(<[u8]>::to_vec);
-    let second = reader.store.read(at, "domid", &mut room).await.map(<[u8]>::to_vec);
-    let strays = reader.store.strays(at);
+    let channel = reader.events.fixed(at, port).expect("there is a slot");
+    let listen = pin!(async {
+        while channel.wait(at).await.is_ok() {
+            reader.store.notify();
+        }
+    });
+    let serve = pin!(reader.store.serve(at));
+    let found = match select(pin!(reader.read(at)), select(listen, serve)).await {
+        Either::Left((found, _)) => found,
+        Either::Right(_) => unreachable!("it is served for ever"),
+    };
     reader.store.disconnect(at);
-    ([first, second], strays)
+    found
 }
 
 /// Has a guest read two keys of a xenstored at which something is wrong.
@@ -63,11 +72,10 @@ fn found(seed: u64, wrong: impl FnOnce(&Rig)) -> Found {
     let mut player = Player::new(seed);
     let rig = Rig::new(&mut player, GuestConfig::default());
     let driver = rig.driver(&mut player, "guest");
-    let slots = rig.pool::<8192, 2>(&mut player);
+    let slots = rig.pool::<16384, 1>(&mut player);
     let reader: &'static Reader = keep(Reader::new(rig.guest().clone()));
     rig.guest().on_upcall(|_, _| reader.upcall());
     wrong(&rig);
-    driver.spawn(slots, serve, reader).expect("a slot is free").detach();
     let task = driver.spawn(slots, read, reader).expect("a slot is free");
     while !task.is_finished() && player.step(Duration::from_mins(10)) {}
     let found = task.try_take().expect("it has ended").expect("nobody has cancelled it");
