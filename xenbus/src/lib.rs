@@ -52,10 +52,10 @@ pub mod store;
 pub mod suspend;
 #[cfg(test)]
 mod test_page;
-#[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use hypercall::{Version, version};
+pub use x86::NotXen;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{NotXen, Xen};
+pub use x86::Xen;
 pub use xen_abi::{Errno, Hypervisor, seam};

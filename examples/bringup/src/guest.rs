@@ -24,14 +24,14 @@ use xen_abi::{
     io::xs_wire::XsError,
     sched::{SHUTDOWN_POWEROFF, SHUTDOWN_SUSPEND},
 };
-use xen_sim::Guest as Platform;
+use xen_sim::{Guest as Platform, GuestFrame};
 use xenbus::{
-    Errno, Version,
+    Errno, NotXen, Version,
     epoch::Epochs,
     event::{Config, Events, Slot, StartError, Upcall, Vcpu},
     hypercall::sched,
     store::{ConnectError, Store, StoreError, Xenstore},
-    version,
+    version, x86,
 };
 
 use crate::timeline::Timeline;
@@ -76,6 +76,7 @@ pub(crate) struct Found {
 /// Why the driver has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
+    NotXen(NotXen),
     Xen(Errno),
     Events(StartError),
     Connect(ConnectError),
@@ -211,6 +212,9 @@ impl Driver {
 
 /// The driver's life: it comes up, looks around, and switches the guest off.
 pub(crate) async fn live(at: &mut Dispatch, driver: &'static Driver) -> Result<Found, Stopped> {
+    // Everybody knows the maker of its processor: there is no page to be lent.
+    let found = x86::Found::on(&driver.platform, || None::<GuestFrame>).map_err(Stopped::NotXen)?;
+    driver.timeline.say("guest", format_args!("found {found}"));
     let version = version(&driver.platform).await.map_err(Stopped::Xen)?;
     driver.timeline.say("guest", format_args!("on Xen {version}, as domain {}", driver.platform.domain()));
     let up = Up { driver, at };
@@ -256,6 +260,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotXen(error) => error.fmt(f),
             Self::Xen(errno) => write!(f, "Xen answered {errno}"),
             Self::Events(error) => error.fmt(f),
             Self::Connect(error) => error.fmt(f),

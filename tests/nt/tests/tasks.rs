@@ -60,7 +60,7 @@ fn a_dump_names_the_parked_tasks() {
             }
         }
         tasks.sort();
-        let answer = "tasks::answer<xenbus::x86::Xen> parked at signal";
+        let answer = "tasks::answer<xenbus::x86::native::Xen> parked at signal";
         let others = ["device::beat parked at interval", "record::watch parked at signal"];
         assert_eq!(tasks, [&others[..], &[answer; 3]].concat());
         let executors = report.rows.iter().filter(|row| row.is_task()).map(|row| row.executor.address);

@@ -1,6 +1,8 @@
 //! Where Xen's CPUID leaves are, and how hypercalls are made.
 #![forbid(unsafe_code)]
 
+use core::fmt;
+
 use xen_abi::{
     cpuid,
     seam::{Access, Processor},
@@ -11,24 +13,47 @@ use crate::hypercall::Version;
 
 /// What was found of a Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    /// The first of its leaves.
-    pub(super) leaf: u32,
-    pub(super) version: Version,
-    pub(super) instruction: Instruction,
+pub struct Found {
+    /// The first of its CPUID leaves.
+    pub leaf: u32,
+    /// The version that its second leaf tells, without a hypercall.
+    pub version: Version,
+    /// What calls it.
+    pub instruction: Instruction,
 }
 
 /// How a hypervisor is called: each instruction exists on some makers' processors, and is an invalid opcode on the
 /// others'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instruction {
+pub enum Instruction {
+    /// Of Intel's processors, and of those that are made after them.
     Vmcall,
+    /// Of AMD's, likewise.
     Vmmcall,
 }
 
 impl Found {
-    /// The Xen below this processor. `lend` is asked for a page if the processor's maker is not known.
-    pub(super) fn on<A: Access>(
+    /// Looks for the Xen below a processor. Callable at any level; costs up to 256 CPUIDs, each of which is an exit.
+    ///
+    /// Which instruction calls Xen depends on the processor's maker. If that is nobody who is known, `lend` is asked
+    /// for a page of RAM. Xen writes into it how hypercalls are made, keeps nothing of it, and what is read there
+    /// decides: no instruction is tried. Nobody else must use the page until this returns; then it is the lender's
+    /// again, with other contents. For any other frame than one of RAM, Xen raises a general protection fault.
+    ///
+    /// ```
+    /// use xen_sim::{GuestConfig, Machine};
+    /// use xenbus::{seam::Memory, x86::Found};
+    ///
+    /// let guest = Machine::new(1).create(GuestConfig::default());
+    /// let found = Found::on(&guest, || guest.allocate().ok())?;
+    /// assert_eq!(found.to_string(), "Xen 4.17 at leaf 0x40000000, called by VMCALL");
+    /// # Ok::<(), xenbus::x86::NotXen>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`NotXen`].
+    pub fn on<A: Access>(
         processor: &impl Processor,
         lend: impl FnOnce() -> Option<A>,
     ) -> Result<Self, NotXen> {
@@ -78,4 +103,19 @@ fn maker(processor: &impl Processor) -> [u8; 12] {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
     name
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Xen {} at leaf {:#x}, called by {}", self.version, self.leaf, self.instruction)
+    }
+}
+
+impl fmt::Display for Instruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vmcall => "VMCALL",
+            Self::Vmmcall => "VMMCALL",
+        })
+    }
 }

@@ -1,4 +1,4 @@
-//! The processor that executes this.
+//! The processor that executes this, and the Xen below it.
 #![expect(unsafe_code, reason = "instructions that Rust has no words for")]
 
 use core::arch::{
@@ -6,7 +6,13 @@ use core::arch::{
     x86_64::{__cpuid, _rdtsc},
 };
 
-use xen_abi::seam::{Port, Processor};
+use xen_abi::{
+    Hypervisor,
+    seam::{Access, Port, Processor},
+};
+
+use super::{Found, Instruction, NotXen};
+use crate::hypercall::Version;
 
 /// This processor. Registers and ports are for the kernel: in user mode, they are general protection faults.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +34,8 @@ unsafe impl Processor for Native {
     unsafe fn write_msr(&self, register: u32, value: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
         let (low, high) = (value as u32, (value >> 32) as u32);
-        // SAFETY: the caller answers for what the register does. That may be a write to memory, which `asm!` takes for granted.
+        // SAFETY: the caller answers for what the register does. That may be a write to memory, which `asm!` takes for
+        // granted.
         unsafe {
             asm!("wrmsr", in("ecx") register, in("eax") low, in("edx") high, options(nostack, preserves_flags));
         }
@@ -74,5 +81,73 @@ unsafe impl Processor for Native {
                 asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags));
             },
         }
+    }
+}
+
+/// The Xen below this guest.
+///
+/// Whoever has one knows that Xen is there and which instruction calls it: [`detect`](Self::detect) is the only way.
+#[derive(Clone, Copy, Debug)]
+pub struct Xen(Found);
+
+impl Xen {
+    /// Looks for Xen below this processor: see [`Found::on`].
+    ///
+    /// # Errors
+    ///
+    /// See [`NotXen`].
+    pub fn detect<A: Access>(lend: impl FnOnce() -> Option<A>) -> Result<Self, NotXen> {
+        Found::on(&Native, lend).map(Self)
+    }
+
+    /// The CPUID leaf at which Xen's begin.
+    #[must_use]
+    pub fn leaf(&self) -> u32 {
+        self.0.leaf
+    }
+
+    /// The version that the CPUID leaf tells, without a hypercall.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+}
+
+// SAFETY: the call goes to Xen, whose headers say what it does.
+unsafe impl Hypervisor for Xen {
+    #[inline]
+    unsafe fn hypercall(&self, number: u32, arguments: [u64; 5]) -> i64 {
+        let [first, second, third, fourth, fifth] = arguments;
+        let result: i64;
+        // Xen may leave anything in the argument registers.
+        match self.0.instruction {
+            // SAFETY: `detect` found Xen and this instruction; the caller answers for the arguments.
+            Instruction::Vmcall => unsafe {
+                asm!(
+                    "vmcall",
+                    inlateout("rax") u64::from(number) => result,
+                    inlateout("rdi") first => _,
+                    inlateout("rsi") second => _,
+                    inlateout("rdx") third => _,
+                    inlateout("r10") fourth => _,
+                    inlateout("r8") fifth => _,
+                    options(nostack),
+                );
+            },
+            // SAFETY: as above.
+            Instruction::Vmmcall => unsafe {
+                asm!(
+                    "vmmcall",
+                    inlateout("rax") u64::from(number) => result,
+                    inlateout("rdi") first => _,
+                    inlateout("rsi") second => _,
+                    inlateout("rdx") third => _,
+                    inlateout("r10") fourth => _,
+                    inlateout("r8") fifth => _,
+                    options(nostack),
+                );
+            },
+        }
+        result
     }
 }

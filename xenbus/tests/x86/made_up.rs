@@ -1,8 +1,7 @@
 //! Processors that are made up, with a Xen below them as far as finding it goes.
 #![expect(unsafe_code, reason = "a page that Xen writes to")]
 
-use core::{cell::UnsafeCell, ptr::NonNull};
-use std::{boxed::Box, collections::BTreeMap, sync::Mutex, vec::Vec};
+use std::{cell::UnsafeCell, collections::BTreeMap, ptr::NonNull, sync::Mutex};
 
 use xen_abi::{
     cpuid,
@@ -11,16 +10,16 @@ use xen_abi::{
 };
 
 /// Where the page lies that can be lent.
-pub(super) const FRAME: u64 = 0x000F_EDCB_A987;
+pub(crate) const FRAME: u64 = 0x000F_EDCB_A987;
 
 /// A processor in a guest.
-pub(super) struct MadeUp {
+pub(crate) struct MadeUp {
     /// What CPUID answers: EAX, EBX, ECX and EDX by leaf,
-    pub(super) leaves: BTreeMap<u32, [u32; 4]>,
+    pub(crate) leaves: BTreeMap<u32, [u32; 4]>,
     /// and for all other leaves.
-    pub(super) beyond: [u32; 4],
+    pub(crate) beyond: [u32; 4],
     /// A page that can be lent.
-    pub(super) page: Box<Page>,
+    pub(crate) page: Box<Page>,
     /// What Xen writes there for the call of a number; what comes after it stays.
     entry: Box<dyn Fn(u32) -> Vec<u8> + Sync>,
     /// The writes to registers: which, and of what.
@@ -29,7 +28,7 @@ pub(super) struct MadeUp {
 
 impl MadeUp {
     /// Of this maker, with Xen's leaves from `first` to `last`, and a hypercall page by this register.
-    pub(super) fn new(maker: &[u8; 12], [first, last]: [u32; 2], register: u32) -> Self {
+    pub(crate) fn new(maker: &[u8; 12], [first, last]: [u32; 2], register: u32) -> Self {
         let word = |at: usize| u32::from_le_bytes([maker[at], maker[at + 1], maker[at + 2], maker[at + 3]]);
         let [b, c, d] = cpuid::SIGNATURE;
         let leaves = [
@@ -50,12 +49,12 @@ impl MadeUp {
     }
 
     /// With this, in each entry of the hypercall page.
-    pub(super) fn writing(self, entry: impl Fn(u32) -> Vec<u8> + Sync + 'static) -> Self {
+    pub(crate) fn writing(self, entry: impl Fn(u32) -> Vec<u8> + Sync + 'static) -> Self {
         Self { entry: Box::new(entry), ..self }
     }
 
     /// What was written to which register.
-    pub(super) fn writes(&self) -> Vec<(u32, u64)> {
+    pub(crate) fn writes(&self) -> Vec<(u32, u64)> {
         self.writes.lock().expect("nobody panics with it").clone()
     }
 }
@@ -92,13 +91,13 @@ unsafe impl Processor for MadeUp {
 
 /// A page of RAM.
 #[repr(align(4096))]
-pub(super) struct Page(UnsafeCell<[u8; PAGE_SIZE]>);
+pub(crate) struct Page(UnsafeCell<[u8; PAGE_SIZE]>);
 
 // SAFETY: its bytes are reached through `Access` alone.
 unsafe impl Sync for Page {}
 
 impl Page {
-    pub(super) fn mapped(&self) -> Mapped {
+    pub(crate) fn mapped(&self) -> Mapped {
         let bytes = NonNull::from(&self.0).cast();
         // SAFETY: it is a page, to which nobody has a reference; tests use what is returned while they have the page.
         unsafe { Mapped::new(bytes, Gfn(FRAME)) }
