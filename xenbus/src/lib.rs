@@ -41,6 +41,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod clock;
 pub mod control;
 pub mod epoch;
 pub mod event;
