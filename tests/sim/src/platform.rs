@@ -1,10 +1,14 @@
-//! The Xen platform device, as far as it is ports: the unplug protocol, and the log of the device model.
+//! Ports: those of the Xen platform device, which are the unplug protocol and the log of the device model; and that of
+//! Xen's own log.
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeSet, mem};
 
-use xen_abi::hvm::emulated_unplug::{
-    self, CONTROL, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS, UNPLUG_NVME_DISKS, VERSION,
+use xen_abi::{
+    console_io::XEN_HVM_DEBUGCONS_IOPORT,
+    hvm::emulated_unplug::{
+        self, CONTROL, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS, UNPLUG_NVME_DISKS, VERSION,
+    },
 };
 
 use crate::rule::rules;
@@ -26,6 +30,8 @@ rules! {
     LOG: "docs/misc/hvm-emulated-unplug.pandoc", "log messages";
     /// A build is blacklisted by a key in the store.
     BLACKLIST: "docs/misc/hvm-emulated-unplug.pandoc", "/mh/driver-blacklist";
+    /// A byte to the port 0xE9 is one of Xen's log, if it can be printed; it reads as its number.
+    DEBUG_PORT: "xen/arch/x86/hvm/hvm.c", "hvm_print_line";
     /// A port that nobody answers at reads as all ones, and what is written to it vanishes.
     NOBODY: "docs/misc/hvm-emulated-unplug.pandoc", "NOTE: the Xen Platform PCI Device";
 }
@@ -45,7 +51,7 @@ pub enum Emulated {
     Nic,
 }
 
-/// The device model of a guest.
+/// The device model of a guest, and the port of Xen's beside it.
 #[derive(Clone, Debug)]
 pub(crate) struct Platform {
     /// Whether the guest has the device at all.
@@ -57,6 +63,7 @@ pub(crate) struct Platform {
     /// Whether they were told to keep out.
     is_blacklisted: bool,
     log: Log,
+    xen_log: Log,
 }
 
 /// What the guest has to say.
@@ -84,7 +91,14 @@ const LINES: usize = 1024;
 impl Platform {
     /// With these emulated devices plugged in.
     pub(crate) fn new(is_there: bool, emulated: BTreeSet<Emulated>) -> Self {
-        Self { is_there, emulated, product: None, is_blacklisted: false, log: Log::default() }
+        Self {
+            is_there,
+            emulated,
+            product: None,
+            is_blacklisted: false,
+            log: Log::default(),
+            xen_log: Log::default(),
+        }
     }
 
     /// What is still plugged in.
@@ -97,9 +111,15 @@ impl Platform {
         &self.log.lines
     }
 
+    /// The lines that it has logged with Xen.
+    pub(crate) fn xen_log(&self) -> &[String] {
+        &self.xen_log.lines
+    }
+
     /// What a port reads as.
     pub(crate) fn read(&self, port: u16, bytes: usize) -> u32 {
         match (port, bytes) {
+            (XEN_HVM_DEBUGCONS_IOPORT, 1) => port.into(),
             _ if !self.is_there => u32::MAX,
             (CONTROL, 2) => {
                 u32::from(if self.is_blacklisted { emulated_unplug::BLOCKED } else { emulated_unplug::MAGIC })
@@ -113,6 +133,9 @@ impl Platform {
     pub(crate) fn write(&mut self, port: u16, bytes: usize, value: u32) -> Option<AskBlacklist> {
         let [low, high, ..] = value.to_le_bytes();
         match (port, bytes) {
+            (XEN_HVM_DEBUGCONS_IOPORT, 1) if matches!(low, b' '..=b'~' | b'\t' | b'\n') => {
+                self.xen_log.add(low);
+            }
             _ if !self.is_there => {}
             (CONTROL, 2) => self.unplug(u16::from_le_bytes([low, high])),
             (CONTROL, 4) => return Some(AskBlacklist { product: self.product?, build: value }),

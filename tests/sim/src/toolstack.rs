@@ -238,6 +238,12 @@ impl Toolstack {
     pub fn log(&self, guest: &Guest) -> Vec<String> {
         self.0.with(|world| world.inside_mut(guest.id()).platform.log().to_vec())
     }
+
+    /// The lines that it has written to Xen's (`xl dmesg`): the first 1024.
+    #[must_use]
+    pub fn xen_log(&self, guest: &Guest) -> Vec<String> {
+        self.0.with(|world| world.inside_mut(guest.id()).platform.xen_log().to_vec())
+    }
 }
 
 impl World {

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "ports are")]
 
 use xen_abi::{
+    console_io::XEN_HVM_DEBUGCONS_IOPORT,
     hvm::emulated_unplug::{
         BLOCKED, CONTROL, MAGIC, PRODUCTS, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS,
         UNPLUG_NVME_DISKS, VERSION,
@@ -113,6 +114,20 @@ fn the_log() {
     assert_eq!(lines()[4..], ["x".repeat(4096), "x".repeat(904)]);
     log(&[b'\n'; 3000]);
     assert_eq!(lines().len(), 1024);
+}
+
+/// Xen's own log is there without a platform device, and takes what can be printed.
+#[test]
+fn the_log_of_xen() {
+    let machine = Machine::new(1);
+    let guest = machine.create(GuestConfig { has_platform: false, ..GuestConfig::default() });
+    assert_eq!(input::<u8>(&guest, XEN_HVM_DEBUGCONS_IOPORT), 0xE9);
+    for byte in *b"o\r\0n\xFFe\t!\n" {
+        output(&guest, XEN_HVM_DEBUGCONS_IOPORT, byte);
+    }
+    output::<u16>(&guest, XEN_HVM_DEBUGCONS_IOPORT, 0x0A78);
+    assert_eq!(machine.toolstack().xen_log(&guest), ["one\t!"]);
+    assert_eq!(machine.toolstack().log(&guest), [""; 0]);
 }
 
 /// Who reads a port that nobody answers at sees all ones, whatever the width; so does everybody where there is no platform device.
