@@ -51,8 +51,7 @@ pub mod page;
 pub mod ring;
 pub mod store;
 pub mod suspend;
-#[cfg(test)]
-mod test_page;
+pub mod unplug;
 pub mod x86;
 
 pub use hypercall::{Version, version};

@@ -7,6 +7,7 @@
 //!
 //! All but the last go by a [`Processor`](xen_abi::seam::Processor) and the [`Access`](xen_abi::seam::Access) to a page:
 //! any will do, a simulated one too, and the code is there for every architecture.
+#![deny(unsafe_code)]
 
 mod find;
 #[cfg(target_arch = "x86_64")]
