@@ -24,6 +24,8 @@ use crate::{
 pub enum Peer {
     /// The store.
     Xenstored,
+    /// The daemon at the other end of its console.
+    Console,
     /// The backend of a device.
     Device(DeviceId),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Xenstored => f.write_str("xenstored"),
+            Self::Console => f.write_str("the console"),
             Self::Device(DeviceId(number)) => write!(f, "device {number}"),
         }
     }
@@ -161,12 +164,14 @@ impl World {
                 self.store.kill(domain, XENSTORE_ERROR_COMM);
                 self.store_work.insert(domain);
             }
+            Fault::Kill(Peer::Console) => self.disconnect_console(id),
             Fault::Kill(Peer::Device(device)) => self.kill_backend(device),
             Fault::Close(device) => self.on_backend(device, Backend::leave),
             Fault::Wedge(Peer::Xenstored) => {
                 self.store.stop_taking(domain, true);
                 self.store.stop_giving(domain, true);
             }
+            Fault::Wedge(Peer::Console) => self.wedge_console(id),
             Fault::Wedge(Peer::Device(device)) => self.on_backend(device, Backend::wedge),
             Fault::DropEvent(nth) => self.xen.fault_event(domain, nth, EventFault::Drop),
             Fault::DuplicateEvent(nth, after) => {
@@ -178,6 +183,7 @@ impl World {
                 let garbage = garbage(&mut self.dice);
                 self.store.fault(domain, garbage);
             }
+            Fault::Garbage(Peer::Console) => self.garble_console(id),
             Fault::Garbage(Peer::Device(device)) => self.on_backend(device, Backend::garbage),
         }
     }

@@ -6,6 +6,7 @@
 //! - `hypervisor`: hypercalls, events, grants, clocks; `ram`: a guest's memory; `linear`: what pointers name;
 //! - [`xenstored`];
 //! - [`Toolstack`], [`Protocol`] and [`Side`]: devices and their backends; [`echo`] is the smallest;
+//! - `console`: what guests write, and what is typed;
 //! - [`Dom0`]: the control domain, for whoever plays a part of it;
 //! - [`Fault`] and [`Plan`]: what goes wrong; [`Audit`]: what was wrong;
 //! - [`Rule`]: what is followed.
@@ -13,6 +14,7 @@
 
 mod audit;
 mod backend;
+mod console;
 mod dice;
 mod dom0;
 mod fault;

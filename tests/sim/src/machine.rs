@@ -35,6 +35,8 @@ pub enum Actor {
     Upcall(GuestId, u32),
     /// Xenstored has something to read or to write.
     Xenstored,
+    /// The daemon at the other end of a guest's console has.
+    Console(GuestId),
     /// A device's backend has.
     Backend(DeviceId),
 }
@@ -130,6 +132,7 @@ impl Machine {
         match actor {
             Actor::Upcall(guest, vcpu) => Guest::new(self.clone(), guest).interrupt(vcpu),
             Actor::Xenstored => self.with(World::step_store),
+            Actor::Console(guest) => self.with(|world| world.step_console(guest)),
             Actor::Backend(device) => self.with(|world| world.step_backend(device)),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{backend, hypervisor, platform, toolstack, xenstored};
+use crate::{backend, console, hypervisor, platform, toolstack, xenstored};
 
 /// A rule of Xen's, in the simulation's own words.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ impl Rule {
             toolstack::suspend::RULES,
             backend::RULES,
             platform::RULES,
+            console::RULES,
         ];
         hypervisor::RULES.iter().copied().chain(others).flatten()
     }

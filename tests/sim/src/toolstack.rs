@@ -244,6 +244,17 @@ impl Toolstack {
     pub fn xen_log(&self, guest: &Guest) -> Vec<String> {
         self.0.with(|world| world.inside_mut(guest.id()).platform.xen_log().to_vec())
     }
+
+    /// What it has written to its console (`xl console -t pv`), in whichever domain it was: the first megabyte.
+    #[must_use]
+    pub fn console(&self, guest: &Guest) -> Vec<u8> {
+        self.0.with(|world| world.console_output(guest.id()).to_vec())
+    }
+
+    /// Types something at its console.
+    pub fn type_in(&self, guest: &Guest, text: impl AsRef<[u8]>) {
+        self.0.with(|world| world.type_in(guest.id(), text.as_ref()));
+    }
 }
 
 impl World {

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use xen_abi::seam::Place;
+use xen_abi::seam::{Gfn, Place};
 
 use crate::{
     backend::{Backend, DeviceId, Side},
+    console::Console,
     dice::Dice,
     guest::Inside,
     hypervisor::{DOM0, Dom0Port, Hypervisor, domain::STORE_RING, version::Release},
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) store_work: BTreeSet<u16>,
     /// Domains that do not take what waits for them: they will signal when they have.
     pub(crate) store_stuck: BTreeSet<u16>,
+    pub(crate) consoles: BTreeMap<GuestId, Console>,
     /// One in so many accesses of a guest's comes after something that the control domain does.
     pub(crate) interleave: u32,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -58,6 +60,7 @@ impl World {
             store_ports: BTreeMap::new(),
             store_work: BTreeSet::new(),
             store_stuck: BTreeSet::new(),
+            consoles: BTreeMap::new(),
             interleave: 0,
             counts: BTreeMap::new(),
             trace: Trace::default(),
@@ -114,6 +117,7 @@ impl World {
         {
             ready.insert(Actor::Xenstored);
         }
+        ready.extend(self.busy_consoles().map(Actor::Console));
         let backends = self.backends.iter();
         let busy = backends.filter(|(_, backend)| backend.is_ready(&self.xen.notified, self.xen.now));
         ready.extend(busy.map(|(id, _)| Actor::Backend(*id)));
@@ -239,9 +243,14 @@ impl World {
     }
 
     /// The ring of a domain's.
-    pub(crate) fn store_ring(&self, domain: u16) -> StoreRing {
+    pub(crate) fn store_ring(&self, domain: u16) -> ToolstackPage {
+        self.toolstack_page(domain, STORE_RING)
+    }
+
+    /// What the toolstack has put there in a domain.
+    pub(crate) fn toolstack_page(&self, domain: u16, gfn: Gfn) -> ToolstackPage {
         let domain = self.xen.domains.get(&domain);
-        StoreRing(domain.and_then(|domain| domain.ram.physmap.page(STORE_RING)).cloned())
+        ToolstackPage(domain.and_then(|domain| domain.ram.physmap.page(gfn)).cloned())
     }
 
     /// Makes the domain's end of its channel to xenstored pending.
@@ -268,10 +277,10 @@ impl World {
     }
 }
 
-/// The page of a ring, as xenstored has it mapped. That of a domain that is gone is not there: it reads as zero.
-pub(crate) struct StoreRing(Option<Page>);
+/// The page of a ring, as a daemon of the control domain has it mapped. That of a domain that is gone is not there: it reads as zero.
+pub(crate) struct ToolstackPage(Option<Page>);
 
-impl RingPage for StoreRing {
+impl RingPage for ToolstackPage {
     fn load_u32(&self, place: Place<u32>) -> u32 {
         let mut bytes = [0; 4];
         self.read_bytes(place.offset(), &mut bytes);
@@ -323,6 +332,7 @@ impl World {
         let ready: Vec<_> = self.ready().into_iter().filter(is_dom0).collect();
         match self.dice.choose(&ready).copied() {
             Some(Actor::Xenstored) => self.step_store(),
+            Some(Actor::Console(id)) => self.step_console(id),
             Some(Actor::Backend(id)) => self.step_backend(id),
             Some(Actor::Upcall(..)) | None => {}
         }

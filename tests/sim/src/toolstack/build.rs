@@ -112,6 +112,7 @@ impl World {
         }
         self.write_home(domain, handle(id), &config, ports);
         self.introduce(domain, store_port);
+        self.connect_console(id, console_port);
     }
 
     fn write_home(&mut self, domain: u16, handle: DomainHandle, config: &GuestConfig, ports: [u32; 2]) {

@@ -76,6 +76,7 @@ impl World {
             self.clean_up(back);
         }
         self.forget_store_port(from);
+        self.disconnect_console(id);
         let ram = self.xen.destroy(from).expect("it was a domain until now");
         self.rm(&format!("/local/domain/{from}"));
         self.store.domain_destroyed(from);

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod channel;
+mod console;
 mod devices;
 mod faults;
 mod frontend;
