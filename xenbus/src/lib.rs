@@ -42,6 +42,7 @@
 extern crate std;
 
 pub mod clock;
+pub mod console;
 pub mod control;
 pub mod epoch;
 pub mod event;
