@@ -44,6 +44,7 @@ extern crate std;
 pub mod clock;
 pub mod console;
 pub mod control;
+pub mod crash;
 pub mod epoch;
 pub mod event;
 pub mod grant;

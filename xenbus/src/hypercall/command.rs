@@ -75,6 +75,9 @@ pub(crate) const SET_EVTCHN_UPCALL_VECTOR: Command<hvm::EvtchnUpcallVector> =
 pub(crate) const SHUTDOWN: Command<sched::Shutdown> =
     unsafe { Command::new(SCHED_OP, sched::SCHEDOP_SHUTDOWN) };
 // SAFETY: as above.
+pub(crate) const SHUTDOWN_CODE: Command<sched::Shutdown> =
+    unsafe { Command::new(SCHED_OP, sched::SCHEDOP_SHUTDOWN_CODE) };
+// SAFETY: as above.
 pub(crate) const YIELD: Command<()> = unsafe { Command::new(SCHED_OP, sched::SCHEDOP_YIELD) };
 
 // What these change is what their callers answer for.

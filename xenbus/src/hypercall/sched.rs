@@ -16,6 +16,15 @@ pub fn shutdown<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<bool, Errn
     command::SHUTDOWN.call(hypervisor, &mut Shutdown { reason }).map(|answer| answer != 0)
 }
 
+/// Says for which reason, one of `SHUTDOWN_*`, the domain will have shut down when it does.
+///
+/// # Errors
+///
+/// What Xen answered.
+pub fn shutdown_code<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<(), Errno> {
+    command::SHUTDOWN_CODE.call(hypervisor, &mut Shutdown { reason }).map(drop)
+}
+
 /// Lets Xen run somebody else on this processor first.
 pub(crate) fn let_others_run<H: Hypervisor>(hypervisor: &H) {
     // It is a hint, and cannot be refused.
