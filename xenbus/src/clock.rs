@@ -16,7 +16,7 @@
 //! an instant of kexec's, so that it is not over because the guest was away for a day.
 //!
 //! A domain that is new since a suspend has a new shared info page, which has both clocks as soon as it is
-//! [mapped again](crate::page::SharedInfo::renew), and no [`VcpuTimeInfo`] anywhere else before the place is registered
+//! [mapped again](crate::page::XenPage::renew), and no [`VcpuTimeInfo`] anywhere else before the place is registered
 //! again.
 //!
 //! A page is read whole or not at all: Xen makes a version odd while it writes, and the next even number when it has

@@ -41,18 +41,22 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bus;
 pub mod clock;
 pub mod console;
 pub mod control;
 pub mod crash;
 pub mod epoch;
 pub mod event;
+pub mod frontend;
 pub mod grant;
 pub mod hypercall;
 pub mod page;
 pub mod ring;
 pub mod store;
 pub mod suspend;
+#[cfg(test)]
+mod test_page;
 pub mod unplug;
 pub mod x86;
 

@@ -29,7 +29,7 @@ pub struct Slot {
     server: AtomicU32,
     /// [`FREE`], [`OPEN`] or [`DEAD`].
     state: AtomicU32,
-    /// See [`ChannelCounts`].
+    /// See [`ChannelCounts`](super::ChannelCounts).
     pub(super) events: AtomicU32,
     pub(super) fruitless: AtomicU32,
     pub(super) pauses: AtomicU32,

@@ -3,7 +3,10 @@
 
 use core::fmt;
 
-use xen_abi::{DomId, GrantRef, seam::Gfn};
+use xen_abi::{
+    DomId, GrantRef,
+    seam::{Gfn, NoMemory},
+};
 
 use crate::page::{MapError, Ram, Seam};
 
@@ -20,6 +23,8 @@ pub enum ShareError {
     NoPage(usize),
     /// The cache or the loan has room for so many, and has them.
     NoRoom(usize),
+    /// There is no page of memory just now.
+    NoMemory,
 }
 
 impl fmt::Display for ShareError {
@@ -33,6 +38,7 @@ impl fmt::Display for ShareError {
             Self::NoPage(index) => {
                 write!(f, "there is no page {index} to be lent; ask for those that there are")
             }
+            Self::NoMemory => NoMemory.fmt(f),
             Self::NoRoom(most) => write!(f, "there is room for {most}; split the request, or make more room"),
         }
     }

@@ -77,8 +77,6 @@ pub(crate) const SHUTDOWN: Command<sched::Shutdown> =
 // SAFETY: as above.
 pub(crate) const SHUTDOWN_CODE: Command<sched::Shutdown> =
     unsafe { Command::new(SCHED_OP, sched::SCHEDOP_SHUTDOWN_CODE) };
-// SAFETY: as above.
-pub(crate) const YIELD: Command<()> = unsafe { Command::new(SCHED_OP, sched::SCHEDOP_YIELD) };
 
 // What these change is what their callers answer for.
 pub(crate) const INIT_CONTROL: MemoryCommand<fifo::InitControl> =

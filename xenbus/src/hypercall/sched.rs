@@ -24,9 +24,3 @@ pub fn shutdown<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<bool, Errn
 pub fn shutdown_code<H: Hypervisor>(hypervisor: &H, reason: u32) -> Result<(), Errno> {
     command::SHUTDOWN_CODE.call(hypervisor, &mut Shutdown { reason }).map(drop)
 }
-
-/// Lets Xen run somebody else on this processor first.
-pub(crate) fn let_others_run<H: Hypervisor>(hypervisor: &H) {
-    // It is a hint, and cannot be refused.
-    let _ = command::YIELD.call(hypervisor, &mut ());
-}

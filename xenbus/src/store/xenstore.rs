@@ -116,6 +116,29 @@ pub trait Xenstore {
         permissions: &[Permission],
     ) -> impl Future<Output = Result<(), StoreError>>;
 
+    /// Reads a value that is text, as paths and names are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`], which names path and value, if it is no UTF-8; those of [`read`](Self::read).
+    fn read_text<'b>(
+        &self,
+        at: &Dispatch,
+        path: impl ToPath,
+        into: &'b mut [u8],
+    ) -> impl Future<Output = Result<&'b str, StoreError>> {
+        async move {
+            let path = path.to_path();
+            let asked = Asked::new(MessageType::Read, path);
+            let value = self.read(at, path, into).await?;
+            str::from_utf8(value).map_err(|_| StoreError::Value {
+                asked,
+                value: value.into(),
+                wanted: "text",
+            })
+        }
+    }
+
     /// Reads a number.
     ///
     /// # Errors

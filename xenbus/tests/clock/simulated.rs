@@ -8,7 +8,7 @@ use xen_sim::{Clock, Guest, GuestConfig, Machine, Suspend};
 use xenbus::{
     clock::{ClockError, SystemTime, WallTime, Zone, system_time, wall_clock},
     hypercall::sched,
-    page::SharedInfo,
+    page::XenPage,
 };
 
 use crate::at_dispatch;
@@ -18,21 +18,21 @@ const GRAIN: u64 = 2;
 
 /// A machine on which the clocks are written for the first time, and which does it again in a second; its guest, and
 /// the page.
-fn started(config: GuestConfig) -> (Machine, Guest, SharedInfo<Guest>) {
+fn started(config: GuestConfig) -> (Machine, Guest, XenPage<Guest>) {
     let machine = Machine::new(1);
     let guest = machine.create(config);
-    let shared = SharedInfo::map(&guest).expect("Xen maps it");
+    let shared = XenPage::shared_info(&guest).expect("Xen maps it");
     for _begun_and_done in 0..2 {
         machine.pass(Duration::ZERO);
     }
     (machine, guest, shared)
 }
 
-fn system(guest: &Guest, shared: &SharedInfo<Guest>, vcpu: usize) -> Result<SystemTime, ClockError> {
+fn system(guest: &Guest, shared: &XenPage<Guest>, vcpu: usize) -> Result<SystemTime, ClockError> {
     at_dispatch(|at| system_time(at, guest, &**shared, VCPU_INFO, vcpu))
 }
 
-fn wall(guest: &Guest, shared: &SharedInfo<Guest>) -> Result<WallTime, ClockError> {
+fn wall(guest: &Guest, shared: &XenPage<Guest>) -> Result<WallTime, ClockError> {
     let time = system(guest, shared, 0)?;
     Ok(at_dispatch(|at| wall_clock(at, &**shared))?.at(time, Zone::Utc))
 }

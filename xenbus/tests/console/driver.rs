@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crate::bitmaps;
 use futures_util::future::join3;
 use kexec::{
     irql::Dispatch,
@@ -24,9 +25,8 @@ use xen_sim::Guest;
 use xenbus::{
     Errno,
     console::{ConnectError, Console, ConsoleError, LineEnds},
-    event,
     hypercall::{event_channel, hvm, sched},
-    page::{MapError, SharedInfo},
+    page::{MapError, XenPage},
 };
 
 /// The interrupt line by which upcalls come.
@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     pub(crate) platform: Guest,
     pub(crate) console: Console<Guest>,
     /// There while the driver is up.
-    shared: Mutex<Option<Arc<SharedInfo<Guest>>>>,
+    shared: Mutex<Option<Arc<XenPage<Guest>>>>,
     port: Mutex<Option<EvtchnPort>>,
     /// Writes and reads that were begun again, because a suspend had come in between.
     pub(crate) repeats: AtomicU64,
@@ -82,7 +82,7 @@ impl Driver {
         let shared = locked(&self.shared).clone();
         let (Some(shared), Ok(vcpu)) = (shared, usize::try_from(vcpu)) else { return };
         let port = *locked(&self.port);
-        while event::take_pending(&**shared, vcpu, |come| {
+        while bitmaps::take_pending(&**shared, vcpu, |come| {
             if Some(come) == port {
                 self.console.notify();
             }
@@ -108,9 +108,9 @@ impl Driver {
                 shared.renew().map_err(Stopped::SharedInfo)?;
                 shared
             }
-            None => Arc::new(SharedInfo::map(&self.platform).map_err(Stopped::SharedInfo)?),
+            None => Arc::new(XenPage::shared_info(&self.platform).map_err(Stopped::SharedInfo)?),
         };
-        event::mask_all(&**shared);
+        bitmaps::mask_all(&**shared);
         *locked(&self.shared) = Some(shared);
         hvm::set_param(&self.platform, HVM_PARAM_CALLBACK_IRQ, CallbackVia::Gsi(LINE).to_param())
             .map_err(Stopped::Xen)?;

@@ -1,6 +1,8 @@
 //! The guest's console, with the simulated daemon at its other end.
 #![deny(unsafe_code)]
 
+#[path = "../bitmaps/mod.rs"]
+mod bitmaps;
 mod driver;
 mod enumeration;
 mod errors;

@@ -103,7 +103,11 @@ fn each_form() {
         (Fault::Type(MessageType::Directory as u32), other(1, 0), 0),
         (Fault::Type(MessageType::WatchEvent as u32), other(15, 0), 0),
         (Fault::Type(u32::MAX), other(u32::MAX, 0), 0),
-        (Fault::Type(MessageType::Error as u32), Err(StoreError::Unnamed { asked, answer: b"guest"[..].into() }), 0),
+        (
+            Fault::Type(MessageType::Error as u32),
+            Err(StoreError::Unnamed { asked, answer: b"guest"[..].into() }),
+            0,
+        ),
         (Fault::Swallow, late, 0),
         (Fault::Repeat, right(), 1),
     ];

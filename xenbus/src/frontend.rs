@@ -1,0 +1,233 @@
+//! The life of a frontend: the same for every class of device.
+//!
+//! Two halves of a device find each other through the store. Each has a directory there, says in `state` how far it has
+//! come, and watches the other's:
+//!
+//! ```text
+//!  frontend                              backend
+//!  Initialising ───────────────────────▶ InitWait        it offers its features
+//!  negotiates: rings, event channels
+//!  publishes, Initialised ─────────────▶ Connected       it has mapped the rings
+//!  reads what it needs to know
+//!  Connected
+//!      ··· requests and responses ···
+//!  Closing ◀───────────────────────────▶ Closing         whoever wants to end begins
+//!  Closed ─────────────────────────────▶ Closed          it has let go of the rings
+//! ```
+//!
+//! [`serve`] goes that way, again and again, until the device goes or its driver does. Whatever happens, at whatever
+//! await, it tears down what there is, and goes round or ends: the backend closes, vanishes, hangs, begins anew or breaks the
+//! protocol; a driver was here before; the guest is suspended and wakes up with another backend; the driver is stopped. What
+//! differs from class to class is a [`Frontend`].
+//!
+//! - [`Frontend`]: what a class of device adds;
+//! - [`step`](step()): what a frontend does next, by what the backend says;
+//! - [`Device`]: both directories;
+//! - `life`: the way.
+#![forbid(unsafe_code)]
+
+mod device;
+mod life;
+mod step;
+
+use core::{fmt, future::Future, time::Duration};
+
+use kexec::irql::Dispatch;
+use xen_abi::io::xenbus::XenbusState;
+
+pub use self::{
+    device::Device,
+    life::{End, serve},
+    step::{Backend, Phase, Step, step},
+};
+use crate::{
+    bus::Bus,
+    store::{StoreError, TransactionError, Xenstore},
+};
+
+/// What a class of device adds to the life that all have.
+///
+/// Its futures are dropped at any await, when the connection ends under them. What is not to be lost then belongs into the
+/// frontend or into the connection, which [`disconnected`](Self::disconnected) gives back.
+pub trait Frontend {
+    /// What it has of Xen.
+    type Bus: Bus;
+
+    /// Rings, grants, event channels, and what both halves have agreed on: all that a connection is made of.
+    type Connection;
+
+    /// What can go wrong besides.
+    type Error: Copy + fmt::Debug + fmt::Display + From<StoreError>;
+
+    /// What the frontend says when it has published its keys: `Initialised`, and then the backend connects first, as in blkif; or
+    /// `Connected`, and both do at once, as in netif.
+    const PUBLISHED: XenbusState = XenbusState::Initialised;
+
+    /// Reads what the backend offers, anew for each connection, and makes what the connection needs.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection to be had now, or with this backend.
+    fn negotiate(
+        &mut self,
+        at: &Dispatch,
+        bus: &Self::Bus,
+        device: &Device<'_>,
+    ) -> impl Future<Output = Result<Self::Connection, Failed<Self::Error>>>;
+
+    /// Writes the keys that the backend connects by, and removes those of another connection that this one does not have. All of it is done, or
+    /// nothing. It may be asked several times.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    fn publish<T: Xenstore>(
+        &self,
+        connection: &Self::Connection,
+        at: &Dispatch,
+        store: &T,
+        device: &Device<'_>,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Both are connected: reads what the backend says only now.
+    ///
+    /// # Errors
+    ///
+    /// What it says makes no sense.
+    fn connected(
+        &mut self,
+        connection: &mut Self::Connection,
+        at: &Dispatch,
+        bus: &Self::Bus,
+        device: &Device<'_>,
+    ) -> impl Future<Output = Result<(), Failed<Self::Error>>> {
+        let _ = (connection, at, bus, device);
+        async { Ok(()) }
+    }
+
+    /// Moves requests and responses, for as long as the backend keeps to the protocol.
+    fn run(
+        &mut self,
+        connection: &mut Self::Connection,
+        at: &Dispatch,
+        bus: &Self::Bus,
+        device: &Device<'_>,
+    ) -> impl Future<Output = Failed<Self::Error>>;
+
+    /// The connection is about to be closed, in good order: takes the responses that are still to come. It has [`HANDSHAKE`] for that.
+    fn finish(
+        &mut self,
+        connection: &mut Self::Connection,
+        at: &Dispatch,
+        bus: &Self::Bus,
+        device: &Device<'_>,
+    ) -> impl Future<Output = ()> {
+        let _ = (connection, at, bus, device);
+        async {}
+    }
+
+    /// The connection has ended: takes it apart.
+    fn disconnected(&mut self, at: &Dispatch, connection: Self::Connection, why: Why);
+
+    /// Is told how it goes: for logs.
+    fn told(&mut self, news: News<Self::Error>) {
+        let _ = news;
+    }
+}
+
+/// Why a frontend cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed<E> {
+    /// It may be better next time: the connection is closed, and another made after a while.
+    Now(E),
+    /// The backend breaks the protocol: the connection is closed, and no other made with this backend.
+    Broken(E),
+}
+
+impl<E: From<StoreError>> From<StoreError> for Failed<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Now(error.into())
+    }
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Both halves have closed it: the backend has let go of everything.
+    Closed,
+    /// The backend does not serve it any more, without a word: what it has still mapped is anybody's guess.
+    Lost,
+    /// The guest was suspended, and is another domain now: there is nobody who could have anything mapped.
+    Suspended,
+}
+
+/// How it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<E> {
+    /// It waits for what the backend offers.
+    Waits,
+    /// Both are connected.
+    Connected,
+    /// A connection has ended.
+    Disconnected(Why),
+    /// It does not go on; it tries again, unless the backend is broken.
+    Failed(Failure<E>),
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure<E> {
+    /// The store did not answer what it was asked.
+    Store(StoreError),
+    /// The keys could not be published.
+    Publish(TransactionError<StoreError>),
+    /// The backend has not gone on for so long.
+    Silent(Phase, Duration),
+    /// The frontend could not go on.
+    Frontend(Failed<E>),
+}
+
+impl<E> From<StoreError> for Failure<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<E> Failure<E> {
+    /// Whether the backend breaks the protocol.
+    #[must_use]
+    pub const fn is_broken(&self) -> bool {
+        matches!(self, Self::Frontend(Failed::Broken(_)))
+    }
+}
+
+/// How long a backend may take to answer with its state: it has nothing to do before but to map the rings.
+pub const HANDSHAKE: Duration = Duration::from_secs(30);
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Publish(error) => write!(f, "the frontend's keys were not published: {error}"),
+            Self::Silent(phase, after) => {
+                write!(f, "the backend has said nothing for {after:?}, while the frontend {phase}")
+            }
+            Self::Frontend(Failed::Now(error)) => error.fmt(f),
+            Self::Frontend(Failed::Broken(error)) => {
+                write!(f, "{error}; the device is closed until it has another backend")
+            }
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for Failure<E> {}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Lost => "lost",
+            Self::Suspended => "ended by a suspend",
+        })
+    }
+}
