@@ -1,28 +1,29 @@
 //! Event channels, as async services.
 //!
-//! An event channel is Xen's interrupt between domains. [`Events`] has those of this domain: its interrupt handlers call
-//! [`upcall`](Events::upcall), and each event wakes the one task that waits at its [`Channel`].
+//! An event channel is Xen's interrupt between domains. [`Events`] has those of this domain: its interrupt handlers
+//! call [`upcall`](Events::upcall), and each event wakes the one task that waits at its [`Channel`].
 //!
 //! - [`Events`], [`Config`]: from start to stop, and through suspends; what is lent to it: [`Slot`], [`Vcpu`];
-//! - [`Channel`]: opened, waited for, notified, dropped;
-//! - `fifo` and `two_level`, the two ways in which Xen tells a guest of events, `port` for both; `slot`, who is told; `vcpu`, the upcalls of a
-//!   virtual CPU; `reset`, all channels closed at once.
+//! - [`Channel`]: [opened](Events::unbound), [waited for](Channel::next), [notified](Channel::notify), dropped;
+//! - `fifo` and `two_level`, the two ways in which Xen tells a guest of events, `port` for both; `slot`, who is told;
+//!   `vcpu`, the upcalls of a virtual CPU; `reset`, all channels closed at once.
 //!
 //! # Cost
 //!
-//! Of an event, from the interrupt to the task, with the FIFO ABI and with the bitmaps:
+//! Of an event, from the interrupt to the task; with the bitmaps in brackets, where that is something else:
 //!
 //! | | read-modify-writes | cache lines | hypercalls |
 //! |---|---|---|---|
 //! | an upcall | 6 | the virtual CPU's place, its `vcpu_info`, its control block | 0 |
-//! | each event of it: masked, acknowledged, told | 2; 1 and 2 for each 64 ports | the port's word, its slot | 0 |
-//! | its task is woken | see [`kexec::sync`] | the task | 0 |
-//! | the owner asks for the next | 2 | the port's word, its slot | 0 |
+//! | each event of it: masked, acknowledged, told | 2 (1, and 2 for up to 64 ports) | the port's word, its slot | 0 |
+//! | its task is woken | a wake's | the task | 0 |
+//! | the owner asks for the next: armed | 1, and a wait's 5 | the port's word, its slot | 0 |
+//! | it is there already: taken | 1, and a turn of the executor | the port's word, its slot | 0 |
 //! | [`notify`](Channel::notify) | 0 | | 1 |
 //!
-//! An upcall takes no lock, and none of a task's: it touches a slot by [`AutoEvent::set`](kexec::sync::AutoEvent::set), which reaches the
-//! waiting task by its address. (A cell that a waker is taken out of would cost the owner two exchanges for each wait, and could
-//! not be waited for twice.)
+//! An upcall takes no lock. It tells a slot by [`AutoEvent::set`](kexec::sync::AutoEvent::set): one read-modify-write,
+//! which reaches the task that waits by its address. A cell that a waker is taken out of would cost the owner three
+//! less and the interrupt one more; but it holds no signal for who is not waiting yet, and one waiter only.
 //!
 //! Source: `xen/include/public/event_channel.h`, `xen.h`; `xen/common/event_{channel,fifo,2l}.c`.
 #![forbid(unsafe_code)]
@@ -126,10 +127,11 @@ struct Oddities {
 }
 
 impl<P: Seam> Events<P> {
-    /// Not started. Ports below the number of slots can have channels, and as many virtual CPUs as there are places can have upcalls.
+    /// Not started. Ports below the number of slots can have channels, and as many virtual CPUs as there are places can
+    /// have upcalls.
     ///
-    /// Xen hands out the lowest free port: a slot for each channel that there will be at a time, for the toolstack's, and for as many more as
-    /// others in the domain have.
+    /// Xen hands out the lowest free port: a slot for each channel that there will be at a time, for the toolstack's,
+    /// and for as many more as others in the domain have.
     #[must_use]
     pub const fn new(slots: &'static [Slot], vcpus: &'static [Vcpu<P>]) -> Self {
         Self {
@@ -147,11 +149,11 @@ impl<P: Seam> Events<P> {
         }
     }
 
-    /// Works off an upcall of the virtual CPU at this place: each port that has an event is masked, acknowledged, and told of, up to so many
-    /// (one at least). At [`Upcall::More`] it is to be called again.
+    /// Works off an upcall of the virtual CPU at this place: each port that has an event is masked, acknowledged, and
+    /// told of, up to so many (one at least). At [`Upcall::More`] it is to be called again.
     ///
-    /// Callable at any level: by the interrupt's handler, on any processor, whatever else it interrupts. It takes no lock and makes no
-    /// hypercall.
+    /// Callable at any level: by the interrupt's handler, on any processor, whatever else it interrupts. It takes no
+    /// lock and makes no hypercall.
     pub fn upcall(&self, place: usize, budget: u32) -> Upcall {
         let Some(vcpu) = self.vcpus.get(place) else { return Upcall::None };
         vcpu.upcall(budget, |found| {
@@ -191,7 +193,8 @@ impl<P: Seam> Events<P> {
         self.open(at, |platform| event_channel::bind_interdomain(platform, remote, port))
     }
 
-    /// A new port for a virtual interrupt (`VIRQ_*`) of the virtual CPU at this place; for a global one, that is the first.
+    /// A new port for a virtual interrupt (`VIRQ_*`) of the virtual CPU at this place; for a global one, that is the
+    /// first.
     ///
     /// # Errors
     ///

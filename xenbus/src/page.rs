@@ -1,8 +1,11 @@
-//! Pages that have an owner.
+//! Pages that have an owner, and places in which interrupts find them.
 #![expect(
     unsafe_code,
     reason = "a page is given back when its owner is dropped, which must be the last of it"
 )]
+
+#[cfg(test)]
+mod tests;
 
 use core::{
     cell::UnsafeCell,
@@ -90,7 +93,8 @@ impl<P: Seam> fmt::Debug for Page<P> {
     }
 }
 
-/// A page of Xen's own that it has put into the guest: the page that it shares with the guest, or one of the grant table.
+/// A page of Xen's own that it has put into the guest: the page that it shares with the guest, or one of the grant
+/// table.
 pub struct XenPage<P: Seam> {
     hole: ManuallyDrop<Owned<P>>,
     space: u32,
@@ -216,8 +220,8 @@ impl<P: Seam> fmt::Debug for Ram<P> {
     }
 }
 
-/// A page of RAM that Xen writes to, for FIFO event channels. It is Xen's until [`take_back`](Self::take_back): one that is
-/// dropped before stays where it is.
+/// A page of RAM that Xen writes to, for FIFO event channels. It is Xen's until [`take_back`](Self::take_back): one
+/// that is dropped before stays where it is.
 pub(crate) struct FifoPage<P: Seam>(ManuallyDrop<Ram<P>>);
 
 impl<P: Seam> FifoPage<P> {
@@ -301,8 +305,8 @@ impl<P: Seam> fmt::Debug for FifoPage<P> {
     }
 }
 
-/// A page of RAM with a [`VcpuInfo`](xen_abi::shared_info::VcpuInfo) at its beginning that a virtual CPU has registered. That cannot be
-/// undone: the page is Xen's for as long as the guest runs, whoever drops this.
+/// A page of RAM with a [`VcpuInfo`](xen_abi::shared_info::VcpuInfo) at its beginning that a virtual CPU has
+/// registered. That cannot be undone: the page is Xen's for as long as the guest runs, whoever drops this.
 pub struct VcpuInfoPage<P: Seam>(ManuallyDrop<Ram<P>>);
 
 impl<P: Seam> VcpuInfoPage<P> {
@@ -353,7 +357,8 @@ pub(crate) struct Once<T> {
     value: UnsafeCell<Option<T>>,
 }
 
-/// A place in which something is put, lent, and taken away when nobody has it any more. It is found there at any level, and no lock is taken.
+/// A place in which something is put, lent, and taken away when nobody has it any more. It is found there at any level,
+/// and no lock is taken.
 pub(crate) struct Lent<T> {
     /// [`EMPTY`], [`MOVING`], or [`HERE`] and the number of loans.
     state: AtomicU32,

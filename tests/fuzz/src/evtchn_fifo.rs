@@ -1,8 +1,9 @@
 //! What a Xen could put into the queues of event channels, and what a driver makes of it.
 //!
-//! An input is a list of [`Action`]s: control block and event words are written, before an upcall and between any two accesses of it;
-//! owners ask for their next events. Each upcall ends within its budget, tells each port once for each time that something may have
-//! made it pending, writes nothing but what is a guest's to write, and leaves a driver that goes on.
+//! An input is a list of [`Action`]s: control block and event words are written, before an upcall and between any two
+//! accesses of it; owners ask for their next events. Each upcall ends within its budget, tells each port once for each
+//! time that something may have made it pending, writes nothing but what is a guest's to write, and leaves a driver
+//! that goes on.
 #![deny(unsafe_code)]
 
 mod action;
@@ -45,7 +46,8 @@ const SLOTS: u32 = 1029;
 const EACH: u32 = 3 + 2 * 16;
 const ONCE: u32 = 4;
 
-/// Upcalls that a driver needs at most to come to rest when there is nothing more: a link for each port, and each queue.
+/// Upcalls that a driver needs at most to come to rest when there is nothing more: a link for each port, and each
+/// queue.
 const ENOUGH: u32 = SLOTS + 16;
 
 /// Does to a driver what the input says. What was met on the way, by name.

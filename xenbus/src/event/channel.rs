@@ -7,8 +7,8 @@
 //!     └── arm finds an event: taken, without an interrupt ───┘
 //! ```
 //!
-//! The port stays masked while its owner works ("late end of interrupt"), so that whoever sends without end costs an upcall for each time
-//! that the owner asks for more, and that is put off if there was nothing to do.
+//! The port stays masked while its owner works ("late end of interrupt"), so that whoever sends without end costs an
+//! upcall for each time that the owner asks for more, and that is put off if there was nothing to do.
 #![forbid(unsafe_code)]
 
 use core::{
@@ -37,8 +37,8 @@ use crate::{
 
 /// One end of an event channel. Dropping it closes the port; one that the toolstack has made is only masked.
 ///
-/// It is to be used and dropped at `DISPATCH_LEVEL`, as a task's values are: no suspend may come in between. One that is of before a
-/// suspend answers [`Disconnected`], and is dropped without a word to Xen.
+/// It is to be used and dropped at `DISPATCH_LEVEL`, as a task's values are: no suspend may come in between. One that
+/// is of before a suspend answers [`Disconnected`], and is dropped without a word to Xen.
 #[derive(Debug)]
 pub struct Channel<P: Seam> {
     events: &'static Events<P>,
@@ -73,7 +73,8 @@ pub struct ChannelCounts {
     pub pauses: u32,
 }
 
-/// How long the next event is put off after the second in a row for nothing. After each further one it is twice as long,
+/// How long the next event is put off after the second in a row for nothing. After each further one it is twice as
+/// long,
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -145,11 +146,12 @@ impl<P: Seam> Channel<P> {
     /// }
     /// ```
     ///
-    /// One event for nothing may be: the work was done already. After the second in a row the next is put off for a millisecond, and after
-    /// each further one for twice as long as before, up to a second. An event that brings something ends that. The other end can
-    /// neither see nor change it; its events wait in the page meanwhile.
+    /// One event for nothing may be: the work was done already. After the second in a row the next is put off for a
+    /// millisecond, and after each further one for twice as long as before, up to a second. An event that brings
+    /// something ends that. The other end can neither see nor change it; its events wait in the page meanwhile.
     ///
-    /// **Cancel-safe:** no event is lost. A pause begins anew with the next call, which says for itself what the last event has brought.
+    /// **Cancel-safe:** no event is lost. A pause begins anew with the next call, which says for itself what the last
+    /// event has brought.
     ///
     /// # Errors
     ///
@@ -166,8 +168,9 @@ impl<P: Seam> Channel<P> {
 
     /// Waits for an event. One that has come already, or while nobody waited, is taken at once.
     ///
-    /// The port is unmasked while somebody waits, and masked from the event to the next call. Of several who wait, one gets an event, and the
-    /// others wait until somebody asks for the next. Nobody makes a hypercall for this, unless Xen is just at work on the port's word.
+    /// The port is unmasked while somebody waits, and masked from the event to the next call. Of several who wait, one
+    /// gets an event, and the others wait until somebody asks for the next. Nobody makes a hypercall for this, unless
+    /// Xen is just at work on the port's word.
     ///
     /// **Cancel-safe:** no event is lost. If the port was unmasked it stays so, and the next call finds what has come.
     ///
@@ -208,11 +211,13 @@ impl<P: Seam> Channel<P> {
         event_channel::send(&self.started.platform, self.port).map_err(ChannelError::Xen)
     }
 
-    /// Lets the virtual CPU at this place have the upcalls; virtual CPU 0, if it has none of its own. Who has them now is the answer.
+    /// Lets the virtual CPU at this place have the upcalls; virtual CPU 0, if it has none of its own. Who has them now
+    /// is the answer.
     ///
     /// # Errors
     ///
-    /// The channel is of before a suspend, or cannot be moved (`EINVAL`): that of an IPI, or of a virtual CPU's own interrupt.
+    /// The channel is of before a suspend, or cannot be moved (`EINVAL`): that of an IPI, or of a virtual CPU's own
+    /// interrupt.
     pub fn bind(&self, _at: &Dispatch, place: usize) -> Result<Upcalls, ChannelError> {
         self.connected()?;
         let vcpu = self.events.vcpu(place).ok_or(ChannelError::NoSuchPlace(place))?;

@@ -6,14 +6,15 @@
 //! head[16]  its first port           the next port of the queue; zero at its end
 //! ```
 //!
-//! Xen appends, the guest takes off: it clears LINKED and LINK, and goes on where LINK said. Of a queue that it has begun, the guest alone
-//! knows the next port; it looks into `head` only when it has come to the end and `ready` says that there is more.
+//! Xen appends, the guest takes off: it clears LINKED and LINK, and goes on where LINK said. Of a queue that it has
+//! begun, the guest alone knows the next port; it looks into `head` only when it has come to the end and `ready` says
+//! that there is more.
 //!
-//! One compare-exchange takes a port off its queue, masks it and takes its event: Xen, who looks at MASKED after it has set PENDING, then
-//! either was before it, and has this event told, or finds the port masked.
+//! One compare-exchange takes a port off its queue, masks it and takes its event: Xen, who looks at MASKED after it has
+//! set PENDING, then either was before it, and has this event told, or finds the port masked.
 //!
-//! Whatever the words say, a visit follows at most as many links as it was allowed: each port that is taken off is not `LINKED` any
-//! more, so that a chain that bites its tail ends there.
+//! Whatever the words say, a visit follows at most as many links as it was allowed: each port that is taken off is not
+//! `LINKED` any more, so that a chain that bites its tail ends there.
 //!
 //! Source: `xen/include/public/event_channel.h`, section "FIFO ABI"; `xen/common/event_fifo.c`.
 #![forbid(unsafe_code)]
@@ -142,8 +143,8 @@ impl Queues {
         self.next.iter().for_each(|next| next.store(0, Relaxed));
     }
 
-    /// Takes ports off, the highest priority first, and tells of their events. It follows a link as often as is `left`. By one at a
-    /// time.
+    /// Takes ports off, the highest priority first, and tells of their events. It follows a link as often as is `left`.
+    /// By one at a time.
     pub(super) fn visit<'w, F: Access + 'w>(
         &self,
         block: &F,

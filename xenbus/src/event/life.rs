@@ -74,19 +74,21 @@ impl<P: Seam> Started<P> {
         hvm::set_param(&self.platform, HVM_PARAM_CALLBACK_IRQ, self.callback.to_param())
     }
 
-    /// Whether a virtual CPU has upcalls without a vector of its own: the callback's line is 0's, its vector everybody's.
+    /// Whether a virtual CPU has upcalls without a vector of its own: the callback's line is 0's, its vector
+    /// everybody's.
     fn has_callback(&self, vcpu: u32) -> bool {
         vcpu == 0 || matches!(self.callback, CallbackVia::Vector(_))
     }
 }
 
 impl<P: Seam> Events<P> {
-    /// Begins: maps the page that Xen shares with the guest, masks every port, gives virtual CPU 0 its queues, and has Xen make upcalls.
+    /// Begins: maps the page that Xen shares with the guest, masks every port, gives virtual CPU 0 its queues, and has
+    /// Xen make upcalls.
     ///
-    /// What a driver before has left is cleared away: if the domain is at the FIFO ABI still, all channels are reset but for the store's
-    /// and the console's, which then may have other ports: read their parameters after this.
+    /// What a driver before has left is cleared away: if the domain is at the FIFO ABI still, all channels are reset
+    /// but for the store's and the console's, which then may have other ports: read their parameters after this.
     ///
-    /// Up to `DISPATCH_LEVEL`. A handful of hypercalls.
+    /// At `DISPATCH_LEVEL`. A handful of hypercalls.
     ///
     /// # Errors
     ///
@@ -155,11 +157,12 @@ impl<P: Seam> Events<P> {
         attached
     }
 
-    /// Gives the virtual CPU at this place upcalls of its own: a place for them, if it has none yet; its queues; and, if it is to have one, an
-    /// interrupt vector, where Xen has such. Without a vector, only virtual CPU 0 has upcalls, unless the callback is a vector; what is
-    /// bound to others goes to it.
+    /// Gives the virtual CPU at this place upcalls of its own: a place for them, if it has none yet; its queues; and,
+    /// if it is to have one, an interrupt vector, where Xen has such. Without a vector, only virtual CPU 0 has upcalls,
+    /// unless the callback is a vector; what is bound to others goes to it.
     ///
-    /// To be called on that virtual CPU, at `DISPATCH_LEVEL`; for each once, and again in each epoch after [`restart`](Self::restart).
+    /// To be called on that virtual CPU, at `DISPATCH_LEVEL`; for each once, and again in each epoch after
+    /// [`restart`](Self::restart).
     ///
     /// # Errors
     ///
@@ -177,9 +180,9 @@ impl<P: Seam> Events<P> {
         Ok(if delivers { Upcalls::Own } else { Upcalls::OfFirst })
     }
 
-    /// The guest has come back as another domain, in this epoch: all channels are dead, and whoever waits for one learns it. The page that
-    /// Xen shares is put in its place again, all ports are masked, and virtual CPU 0 has its queues. If the other host has no FIFO
-    /// ABI, it is the bitmaps from now on.
+    /// The guest has come back as another domain, in this epoch: all channels are dead, and whoever waits for one
+    /// learns it. The page that Xen shares is put in its place again, all ports are masked, and virtual CPU 0 has its
+    /// queues. If the other host has no FIFO ABI, it is the bitmaps from now on.
     ///
     /// Callable at any level, by the only one who is not captured.
     ///
@@ -199,8 +202,8 @@ impl<P: Seam> Events<P> {
         self.attach_first(epoch).map_err(StartError::Vcpu)
     }
 
-    /// After [`resumed`](Self::resumed): upcalls come again. Each virtual CPU that had been attached is so again, but for those that
-    /// have to [do that themselves](Self::attach_vcpu), which have no place in the shared page.
+    /// After [`resumed`](Self::resumed): upcalls come again. Each virtual CPU that had been attached is so again, but
+    /// for those that have to [do that themselves](Self::attach_vcpu), which have no place in the shared page.
     ///
     /// At `DISPATCH_LEVEL`.
     ///
@@ -220,11 +223,11 @@ impl<P: Seam> Events<P> {
         outcome
     }
 
-    /// Ends: all pages are given back. With the FIFO ABI that takes a reset of all channels, after which the store's and the console's may
-    /// have other ports.
+    /// Ends: all pages are given back. With the FIFO ABI that takes a reset of all channels, after which the store's
+    /// and the console's may have other ports.
     ///
-    /// At `DISPATCH_LEVEL`, when all channels have been dropped, and the interrupts that call [`upcall`](Self::upcall) have been disconnected.
-    /// It may be called again after an error.
+    /// At `DISPATCH_LEVEL`, when all channels have been dropped, and the interrupts that call [`upcall`](Self::upcall)
+    /// have been disconnected. It may be called again after an error.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! Queues and bitmaps against a Xen that is at work on the same words, between any two accesses.
 //!
-//! The Xen is a model of `xen/common/event_fifo.c` and `event_2l.c`: each event that it raises is a machine of single accesses, and there
-//! are several at a time. What its locks exclude is excluded; what comes after them (`ready`, the upcall) may come late.
+//! The Xen is a model of `xen/common/event_fifo.c` and `event_2l.c`: each event that it raises is a machine of single
+//! accesses, and there are several at a time. What its locks exclude is excluded; what comes after them (`ready`, the
+//! upcall) may come late.
 #![forbid(unsafe_code)]
 
 use core::{cell::RefCell, iter};
@@ -432,4 +433,30 @@ fn queues_lose_nothing_and_invent_nothing() {
 fn bitmaps_lose_nothing_and_invent_nothing() {
     let seen = races(false);
     assert!(seen.sent > 100_000 && seen.told > 30_000 && seen.taken > 10_000, "{seen:?}");
+}
+
+/// While Xen changes a word's link, the port is not unmasked: that is Xen's to do then. It does not take long, as a
+/// rule.
+#[test]
+fn a_busy_word_is_left_to_xen() {
+    let page = page();
+    let of = |value| {
+        page.store(word(1), value);
+        let armed = Word { page, place: word(1) }.arm();
+        (armed, page.load(word(1)))
+    };
+    assert_eq!(of(MASKED | BUSY | LINKED), (Armed::Busy, MASKED | BUSY | LINKED));
+    assert_eq!(of(MASKED | BUSY | PENDING), (Armed::Pending, MASKED | BUSY | PENDING));
+    assert_eq!(of(MASKED | LINKED), (Armed::Yes, LINKED));
+    assert_eq!(of(PENDING | LINKED), (Armed::Yes, PENDING | LINKED), "its upcall is on its way");
+    page.store(word(1), MASKED | BUSY);
+    let looks = core::cell::Cell::new(0);
+    let others = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 5 {
+            page.fetch_and(word(1), !BUSY);
+        }
+    };
+    let raced = Raced { page, others: &others };
+    assert_eq!(Word { page: &raced, place: word(1) }.arm(), Armed::Yes);
 }

@@ -7,8 +7,8 @@ use super::{fifo::Word, two_level::Bits};
 
 /// What a port's owner may do to it.
 ///
-/// A port is masked when it is opened and whenever its event was told. Until the owner arms it again, the event after that waits in the
-/// page, and costs nothing.
+/// A port is masked when it is opened and whenever its event was told. Until the owner arms it again, the event after
+/// that waits in the page, and costs nothing.
 pub(super) enum Port<'a, F> {
     TwoLevel(Bits<'a, F>),
     Fifo(Word<'a, F>),

@@ -1,7 +1,7 @@
 //! All event channels closed at once, but for those that the toolstack has made.
 //!
-//! `EVTCHNOP_reset` closes the store's and the console's, too. The daemons at their other ends do not notice: their ports wait for this
-//! domain again, and are bound again, to ports that may have other numbers.
+//! `EVTCHNOP_reset` closes the store's and the console's, too. The daemons at their other ends do not notice: their
+//! ports wait for this domain again, and are bound again, to ports that may have other numbers.
 #![forbid(unsafe_code)]
 
 use xen_abi::{

@@ -7,8 +7,8 @@
 //!    └─────────────────┴────────────────────────────┘
 //! ```
 //!
-//! The slots are the table of ports as well: that of a port's number says which slot serves the port. As a rule that is the same one. It
-//! is another, while a channel of before a suspend has that slot still.
+//! The slots are the table of ports as well: that of a port's number says which slot serves the port. As a rule that is
+//! the same one. It is another, while a channel of before a suspend has that slot still.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{
@@ -25,7 +25,8 @@ use xen_abi::event_channel::EvtchnPort;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
-    /// The number of the slot that serves the port of this slot's number, counted from one; zero, if there is no channel.
+    /// The number of the slot that serves the port of this slot's number, counted from one; zero, if there is no
+    /// channel.
     server: AtomicU32,
     /// [`FREE`], [`OPEN`] or [`DEAD`].
     state: AtomicU32,
@@ -145,7 +146,8 @@ impl Slots {
         }
     }
 
-    /// The slot that serves a port, if there is one. It may be another port's by the time that it is used: that is told once too often.
+    /// The slot that serves a port, if there is one. It may be another port's by the time that it is used: that is told
+    /// once too often.
     #[inline]
     pub(super) fn serving(self, EvtchnPort(port): EvtchnPort) -> Option<&'static Slot> {
         let server = self.0.get(usize::try_from(port).ok()?)?.server.load(Acquire);

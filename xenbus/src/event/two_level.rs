@@ -1,7 +1,9 @@
-//! The bitmaps in the page that Xen shares, which every Xen has: a bit for each port, and above them a selector for each virtual CPU.
+//! The bitmaps in the page that Xen shares, which every Xen has: a bit for each port, and above them a selector for
+//! each virtual CPU.
 //!
-//! An event sets its port's bit of `evtchn_pending`. If that is not masked, it also sets the bit of that word in the virtual CPU's
-//! `evtchn_pending_sel`, and then `evtchn_upcall_pending`, which is an interrupt. The guest goes the other way.
+//! An event sets its port's bit of `evtchn_pending`. If that is not masked, it also sets the bit of that word in the
+//! virtual CPU's `evtchn_pending_sel`, and then `evtchn_upcall_pending`, which is an interrupt. The guest goes the
+//! other way.
 //!
 //! Whoever clears a pending bit has the event: the interrupt, or the task that finds it while it unmasks the port.
 //!

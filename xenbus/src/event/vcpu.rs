@@ -4,8 +4,9 @@
 //! evtchn_upcall_pending ─▶ interrupt ─▶ upcall: clear it ─▶ visit the queues, or the bitmaps ─▶ tell the slots
 //! ```
 //!
-//! `evtchn_upcall_pending` is cleared first: what comes after that is another interrupt. An upcall that interrupts another of the same
-//! virtual CPU does no more than that, so that a level goes down, and leaves the rest to the other one.
+//! `evtchn_upcall_pending` is cleared first: what comes after that is another interrupt. An upcall that interrupts
+//! another of the same virtual CPU does no more than that, so that a level goes down, and leaves the rest to the other
+//! one.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{

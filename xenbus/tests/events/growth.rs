@@ -39,8 +39,8 @@ fn beyond_the_second_page() {
     }
 }
 
-/// A port beyond the table is closed again, and the error says which, and how large the table is. So is one for whose word there is no
-/// page, which can be had when there is one.
+/// A port beyond the table is closed again, and the error says which, and how large the table is. So is one for whose
+/// word there is no page, which can be had when there is one.
 #[test]
 fn what_has_no_place_is_closed_again() {
     let bench = Bench::new(config(4095), 1100, true);

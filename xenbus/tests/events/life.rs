@@ -116,14 +116,27 @@ fn a_port_of_the_toolstacks() {
     let port = bench.machine.dom0().alloc_unbound_for(&bench.guest).expect("there is one");
     let other = bench.machine.dom0().bind_interdomain(&bench.guest, port).expect("it waits for it");
     let open = || dispatch(|at| bench.events().fixed(at, EvtchnPort(port)));
-    for _ in 0..2 {
-        let channel = open().expect("it is free");
-        assert_eq!(open().map(drop), Err(OpenError::InUse(EvtchnPort(port))));
-        assert!(!comes(&channel));
+    let upcalls = || {
         bench.machine.dom0().send(other).expect("it is connected");
         bench.settle();
+        bench.driver.upcalls().len()
+    };
+    for _ in 0..2 {
+        // Whatever somebody has made of it before, nothing comes before somebody waits, nor after that.
+        event_channel::unmask(&bench.guest, EvtchnPort(port)).expect("it is open");
+        let channel = open().expect("it is free");
+        assert_eq!(open().map(drop), Err(OpenError::InUse(EvtchnPort(port))));
+        let before = upcalls();
+        assert_eq!(upcalls(), before);
         assert!(comes(&channel));
+        assert!(!comes(&channel));
+        assert_eq!(upcalls(), before + 1);
+        assert!(comes(&channel));
+        assert!(!comes(&channel));
+        drop(channel);
+        assert_eq!(upcalls(), before + 1);
     }
+    assert_eq!(bench.events().counts().strays, 0);
     assert_eq!(open().expect("it is free").port(), EvtchnPort(port));
     let kind = event_channel::status(&bench.guest, EvtchnPort(port)).expect("it is there").channel();
     assert!(matches!(kind, Some(Kind::Interdomain(..))), "{kind:?}");
@@ -140,7 +153,8 @@ fn toolstacks(guest: &Guest) -> [(u64, Option<Kind>); 2] {
     })
 }
 
-/// A driver that has crashed has left the FIFO ABI behind: the next one clears that away, and the toolstack's channels are connected as before.
+/// A driver that has crashed has left the FIFO ABI behind: the next one clears that away, and the toolstack's channels
+/// are connected as before.
 #[test]
 fn after_a_driver_that_has_crashed() {
     for fifo in [true, false] {
@@ -215,8 +229,8 @@ fn a_suspend_ends_every_wait() {
     }
 }
 
-/// The numbers of ports begin anew in the next domain. A channel of before that nobody has dropped yet is in nobody's way, as long as
-/// there are slots.
+/// The numbers of ports begin anew in the next domain. A channel of before that nobody has dropped yet is in nobody's
+/// way, as long as there are slots.
 #[test]
 fn dead_channels_are_in_nobodys_way() {
     let config = GuestConfig { has_store: false, ..GuestConfig::default() };
@@ -242,6 +256,35 @@ fn dead_channels_are_in_nobodys_way() {
     let again = [(); 3].map(|()| open().expect("their slots are free"));
     drop((live, again));
     bench.end();
+}
+
+/// What was left of an upcall's queues is nothing in the next domain: they begin anew.
+#[test]
+fn a_suspend_in_the_middle_of_an_upcall() {
+    for fifo in [true, false] {
+        let config = GuestConfig { has_store: false, ..GuestConfig::default() };
+        let bench = Bench::new(config, 16, fifo);
+        for _ in 0..2 {
+            let channels = [(); 4].map(|()| dispatch(|at| bench.events().ipi(at, 0)).expect("there is one"));
+            assert!(!channels.iter().any(comes));
+            for channel in &channels {
+                dispatch(|at| channel.notify(at)).expect("it is its own other end");
+            }
+            assert_eq!(bench.events().upcall(0, 2), Upcall::More);
+            assert_eq!(channels.each_ref().map(|channel| channel.counts().events), [1, 1, 0, 0]);
+            bench.machine.toolstack().expect_suspend(&bench.guest, Suspend::Migrated);
+            dispatch(|at| bench.driver.suspend(at));
+        }
+        // The last is the first that is sent to.
+        let channels = [(); 4].map(|()| dispatch(|at| bench.events().ipi(at, 0)).expect("there is one"));
+        assert!(!channels.iter().any(comes));
+        dispatch(|at| channels[3].notify(at)).expect("it is its own other end");
+        bench.settle();
+        assert!(comes(&channels[3]));
+        assert_eq!(bench.events().counts(), xenbus::event::Counts::default());
+        drop(channels);
+        bench.end();
+    }
 }
 
 /// An event that came while nobody waited, or whose wait was dropped, is there for the next one; none is told twice.
@@ -314,15 +357,21 @@ fn strays() {
     let config = GuestConfig { has_store: false, ..GuestConfig::default() };
     for fifo in [true, false] {
         let bench = Bench::new(config.clone(), 64, fifo);
-        // One that somebody else in the guest has, who has unmasked it.
         let first = dispatch(|at| bench.events().ipi(at, 0)).expect("there is one");
-        let stray = event_channel::bind_ipi(&bench.guest, 0).expect("there is one");
-        event_channel::unmask(&bench.guest, stray).expect("it is open");
-        for _ in 0..5 {
+        // One that somebody else in the guest has.
+        let send = |stray| {
             event_channel::send(&bench.guest, stray).expect("it is its own other end");
             bench.settle();
-        }
-        assert_eq!(bench.events().counts().strays, 1);
+            bench.events().counts().strays
+        };
+        let stray = event_channel::bind_ipi(&bench.guest, 0).expect("there is one");
+        assert_eq!(send(stray), 0, "all ports are masked at first");
+        event_channel::unmask(&bench.guest, stray).expect("it is open");
+        assert_eq!([send(stray), send(stray), send(stray)], [1; 3]);
+        bench.machine.toolstack().expect_suspend(&bench.guest, Suspend::Migrated);
+        dispatch(|at| bench.driver.suspend(at));
+        let stray = event_channel::bind_ipi(&bench.guest, 0).expect("there is one");
+        assert_eq!(send(stray), 1, "and in another domain again");
         event_channel::close(&bench.guest, stray).expect("it is open");
         drop(first);
         bench.end();
@@ -345,7 +394,8 @@ impl Wake for Nested {
     }
 }
 
-/// An upcall that comes in between leaves all to the one that is at work, which finds it; and the interrupt's level is low after it.
+/// An upcall that comes in between leaves all to the one that is at work, which finds it; and the interrupt's level is
+/// low after it.
 #[test]
 fn an_upcall_in_an_upcall() {
     for fifo in [true, false] {

@@ -145,8 +145,8 @@ impl Refusing {
     }
 }
 
-/// Whichever call of a driver's life is refused: it is an error somewhere or nothing at all, nothing is given back that Xen has, and the driver
-/// can be stopped, and started again. What is left is what Xen would not take back.
+/// Whichever call of a driver's life is refused: it is an error somewhere or nothing at all, nothing is given back that
+/// Xen has, and the driver can be stopped, and started again. What is left is what Xen would not take back.
 #[test]
 fn any_one() {
     let mut errors = 0;
@@ -179,7 +179,8 @@ fn any_one() {
     assert!(errors > 25, "{errors}");
 }
 
-/// A host without the FIFO ABI, to which a guest with it is migrated: it is the bitmaps from then on, and what was Xen's is given back.
+/// A host without the FIFO ABI, to which a guest with it is migrated: it is the bitmaps from then on, and what was
+/// Xen's is given back.
 #[test]
 fn the_next_host_has_no_queues() {
     let (xen, events) = (Refusing::new(), Refusing::events());
@@ -209,7 +210,8 @@ fn the_next_host_has_no_queues() {
     assert_eq!(xen.findings(), []);
 }
 
-/// Whichever call of a reset is refused: the error says which daemon is lost, if one is, and the parameters name ports that are there, or none.
+/// Whichever call of a reset is refused: the error says which daemon is lost, if one is, and the parameters name ports
+/// that are there, or none.
 #[test]
 fn the_toolstacks_ports() {
     let mut errors = BTreeSet::new();

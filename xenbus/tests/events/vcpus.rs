@@ -47,7 +47,8 @@ fn each_hears_its_own() {
     }
 }
 
-/// One without a vector has no channels of its own: what can be another's is the first one's, and what cannot is an error.
+/// One without a vector has no channels of its own: what can be another's is the first one's, and what cannot is an
+/// error.
 #[test]
 fn without_a_vector() {
     let bench = bench(BTreeSet::from([0, 1]), true);
@@ -93,7 +94,8 @@ fn virtual_interrupts() {
     bench.end();
 }
 
-/// A `vcpu_info` is registered once for all: a driver that comes after another, and does not know where, has no upcalls there.
+/// A `vcpu_info` is registered once for all: a driver that comes after another, and does not know where, has no upcalls
+/// there.
 #[test]
 fn registered_by_somebody_before() {
     let bench = bench(BTreeSet::from([0, 40]), true);

@@ -1,4 +1,5 @@
-//! A guest whose pages are watched: others write to them between any two accesses, and what it writes itself is looked at.
+//! A guest whose pages are watched: others write to them between any two accesses, and what it writes itself is looked
+//! at.
 #![expect(unsafe_code, reason = "it stands between a driver and its memory")]
 
 use std::{

@@ -16,7 +16,8 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus/evtchn_fifo")
 }
 
-/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes them.
+/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes
+/// them.
 #[test]
 fn the_corpus_is_what_it_says() {
     for (name, _, actions) in corpus() {
@@ -28,7 +29,8 @@ fn the_corpus_is_what_it_says() {
     }
 }
 
-/// Whatever is in the corpus, be it found by a fuzzer, does no harm, and does the same again; what was thought of meets what it is meant to.
+/// Whatever is in the corpus, be it found by a fuzzer, does no harm, and does the same again; what was thought of meets
+/// what it is meant to.
 #[test]
 fn the_corpus_does_no_harm() {
     for (name, meant, actions) in corpus() {

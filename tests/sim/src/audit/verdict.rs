@@ -234,8 +234,9 @@ impl Domain {
         }
     }
 
-    /// A page that is still granted, or that is another domain's, is there for that reason, which is found elsewhere. One with a `vcpu_info`
-    /// is Xen's for as long as there is the domain (`VCPUOP_register_vcpu_info`, which may be called once).
+    /// A page that is still granted, or that is another domain's, is there for that reason, which is found elsewhere.
+    /// One with a `vcpu_info` is Xen's for as long as there is the domain (`VCPUOP_register_vcpu_info`, which may be
+    /// called once).
     fn pages_left(&self) -> Account {
         let granted: BTreeSet<_> = self.granted().map(|(_, entry)| Gfn(entry.frame.into())).collect();
         let infos: BTreeSet<_> = self.vcpu_infos().collect();

@@ -98,7 +98,8 @@ fn migrated() {
     assert_eq!(kernel.call_vcpu(VCPUOP_REGISTER_VCPU_INFO, &place), Ok(()), "it was not registered any more");
 }
 
-/// The store knows a restored guest as a new one: no watches, no transactions, an empty ring; and nothing that it had said of itself.
+/// The store knows a restored guest as a new one: no watches, no transactions, an empty ring; and nothing that it had
+/// said of itself.
 #[test]
 fn the_store_after_a_migration() {
     let mut kernel = Kernel::alone(1);
@@ -131,7 +132,8 @@ fn the_store_after_a_migration() {
     kernel.end();
 }
 
-/// A guest that is suspended in the middle of a message begins its next one from the start: half a message is not left in the new ring.
+/// A guest that is suspended in the middle of a message begins its next one from the start: half a message is not
+/// left in the new ring.
 #[test]
 fn in_the_middle_of_a_message() {
     let mut kernel = Kernel::alone(1);
@@ -187,7 +189,8 @@ fn devices_after_a_migration() {
     kernel.end();
 }
 
-/// Nothing of the old domain is left in the control domain: no port, no mapping, and no backend that answers what the old ring asks.
+/// Nothing of the old domain is left in the control domain: no port, no mapping, and no backend that answers what the
+/// old ring asks.
 #[test]
 fn the_control_domain_after_a_migration() {
     let mut kernel = Kernel::alone(1);
@@ -267,7 +270,8 @@ fn asked_to() {
     assert_eq!(kernel.read("control/shutdown").as_deref(), Ok(""));
 }
 
-/// Pages that the guest's code has are still its own: the auditor counts them, and finds what is left, after the migration as before.
+/// Pages that the guest's code has are still its own: the auditor counts them, and finds what is left, after the
+/// migration as before.
 #[test]
 fn pages_are_still_to_be_given_back() {
     let kernel = Kernel::alone(1);
@@ -280,7 +284,8 @@ fn pages_are_still_to_be_given_back() {
     assert_eq!(left(&kernel), before - 1);
 }
 
-/// A page with a `vcpu_info` is Xen's until the domain ends, so that nobody can give it back. In the next domain it is anybody's.
+/// A page with a `vcpu_info` is Xen's until the domain ends, so that nobody can give it back. In the next domain it is
+/// anybody's.
 #[test]
 fn a_vcpu_info_stays_where_it_is() {
     let kernel = Kernel::alone(1);
