@@ -3,8 +3,8 @@
 //! A [`Store`] is the domain's connection. Its [`serve`](Store::serve) moves bytes to and from xenstored, for as long
 //! as the driver runs; everything else is futures, many at the same time:
 //!
-//! - the nodes: [`Xenstore`], which a [transaction](Root::transaction) of the store is as well, so that whoever publishes or reads
-//!   keys need not know which of the two it has;
+//! - the nodes: [`Xenstore`], which a [transaction](Root::transaction) of the store is as well, so that whoever
+//!   publishes or reads keys need not know which of the two it has;
 //! - what goes beyond a single question: [`Root`].
 //!
 //! ```
@@ -29,19 +29,21 @@
 //! - A question has a deadline: [`PATIENCE`], or [another](Root::within).
 //! - A request whose future is dropped is sent to its last byte if it was begun, and its reply is thrown away: messages
 //!   have no end that could be found again otherwise.
-//! - What was begun is ended: a watch that is dropped is removed, a transaction that is dropped is thrown away, also one whose
-//!   number was not known yet when it was dropped.
-//! - Whatever xenstored does, an answer is one that was looked at, or an error that names the key and the value; the work for
-//!   a message is bounded, and so is the memory.
-//! - After a suspend, the guest connects again: what was on its way is [`Disconnected`](StoreError::Disconnected), transactions are
-//!   gone, and watches are set again.
-//! - A xenstored that has broken the protocol, or says that it has ended the connection, is asked to begin it anew, if it offers that.
+//! - What was begun is ended: a watch that is dropped is removed, a transaction that is dropped is thrown away, also
+//!   one whose number was not known yet when it was dropped.
+//! - Whatever xenstored does, an answer is one that was looked at, or an error that names the key and the value; the
+//!   work for a message is bounded, and so is the memory.
+//! - After a suspend, the guest connects again: what was on its way is [`Disconnected`](StoreError::Disconnected),
+//!   transactions are gone, and watches are set again.
+//! - A xenstored that has broken the protocol, or says that it has ended the connection, is asked to begin it anew,
+//!   if it offers that.
 //!
 //! # In reading order
 //!
 //! - `path`, `permission`, `request`, `answer`, `error`: what is asked, and what is said;
 //! - `xenstore`: the interfaces;
-//! - `framing`, `ring`, `link`: the indices, the bytes in the page, the messages and the requests that wait for a reply;
+//! - `framing`, `ring`, `link`: the indices, the bytes in the page, the messages and the requests that wait for a
+//!   reply;
 //! - this file, and `client`: who waits, and for how long;
 //! - `transaction`, `watch`, and `serve`, which looks after both;
 //! - `crash`: another client of the same ring, when this one does not go on.
@@ -101,10 +103,12 @@ use crate::{
 
 /// A domain's connection to xenstored, with `N` requests at a time and `W` watches.
 ///
-/// All memory that it ever needs is in it: about 4 KiB for each request, and as much for the message that is being sent and for the one that
-/// is being received; about 400 bytes for each watch. It belongs into a `static`, or the memory of a device.
+/// All memory that it ever needs is in it: about 4 KiB for each request, and as much for the message that is being
+/// sent and for the one that is being received; about 400 bytes for each watch. It belongs into a `static`, or the
+/// memory of a device.
 ///
-/// Its methods take a lock for as long as a message is copied, and no longer: nobody who uses it waits for xenstored by spinning.
+/// Its methods take a lock for as long as a message is copied, and no longer: nobody who uses it waits for xenstored
+/// by spinning.
 #[derive(Debug)]
 pub struct Store<P: Seam, const N: usize = 8, const W: usize = 32> {
     framing: Framing,
@@ -164,6 +168,8 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
     /// Also after the guest was suspended: then the ring is another, and what was on its way is [`Disconnected`](StoreError::Disconnected). In
     /// the same domain, a message of which a part was sent is sent to its end first.
     ///
+    /// At `DISPATCH_LEVEL`.
+    ///
     /// # Errors
     ///
     /// There is none, or it cannot be used. The connection is cut then.
@@ -173,7 +179,9 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         let mut line = self.line.lock(at);
         line.link.connect(&self.framing, page, None);
         line.watches.connected();
-        line.greeting = Greeting::Unsaid;
+        // Xenstored may know of what this client has had before, in the same domain.
+        let is_first = line.link.connection() == 1;
+        line.greeting = if is_first { Greeting::Unsaid } else { Greeting::Wanted };
         line.to = Some((platform.clone(), port));
         drop(line);
         // Xenstored may have written before anybody listened.
@@ -183,7 +191,7 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         Ok(port)
     }
 
-    /// Cuts the connection: who waits for a reply learns that there will be none.
+    /// Cuts the connection: who waits for a reply learns that there will be none. At `DISPATCH_LEVEL`.
     pub fn disconnect(&self, at: &Dispatch) {
         let mut line = self.line.lock(at);
         line.to = None;
@@ -201,7 +209,7 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
     }
 
     /// How many messages there were that nobody has asked for: replies to nothing, events of no watch. Xenstored may send an event of a watch
-    /// that was just removed, and no others.
+    /// that was just removed, and no others. At `DISPATCH_LEVEL`.
     pub fn strays(&self, at: &Dispatch) -> u32 {
         self.line.lock(at).link.strays()
     }
@@ -275,10 +283,6 @@ impl<P: Seam, const N: usize, const W: usize> Line<P, N, W> {
         if let Some(why) = pumped.lost {
             watches.lose(why);
             fired = u64::MAX;
-        }
-        if pumped.renewed {
-            watches.connected();
-            self.greeting = Greeting::Said;
         }
         (pumped, fired, self.to.clone().filter(|_| pumped.moved))
     }

@@ -1,4 +1,5 @@
-//! A client that needs nobody: no interrupt, no lock, no memory but its own, and no CPU but the one that it is polled by.
+//! A client that needs nobody: no interrupt, no lock, no memory but its own, and no CPU but the one that it is polled
+//! by.
 #![forbid(unsafe_code)]
 
 use core::{cell::RefCell, fmt, time::Duration};
@@ -20,9 +21,9 @@ use crate::page::{Page, Seam};
 
 /// The client of a crash dump, on the same ring as a [`Store`](super::Store) that has stopped, wherever that was.
 ///
-/// It goes on where the [`Framing`] says: it sends the rest of a message of which only a part was sent, and throws away the rest
-/// of one of which only a part was taken; events of watches and replies to others it throws away, too. It moves bytes
-/// when it is polled, and wakes itself until it has its answer: whoever polls it does nothing else.
+/// It goes on where the [`Framing`] says: it sends the rest of a message of which only a part was sent, and throws
+/// away the rest of one of which only a part was taken; events of watches and replies to others it throws away, too.
+/// It moves bytes when it is polled, and wakes itself until it has its answer: whoever polls it does nothing else.
 ///
 /// What happens in a transaction of the other client stays as it is; xenstored ends it with the domain.
 ///
@@ -62,7 +63,8 @@ impl<P: Seam> CrashStore<P> {
         let Line { link, to } = line.get_mut();
         drop(link.disconnect(framing, StoreError::Disconnected));
         let (page, port) = find(platform)?;
-        link.connect(framing, page, other.or(Some(&Framing::new())));
+        framing.end();
+        link.connect(framing, page, other);
         *to = Some((platform.clone(), port));
         Ok(())
     }

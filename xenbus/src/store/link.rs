@@ -82,7 +82,7 @@ struct Incoming {
     /// Not while the rest of a message is thrown away that another client has begun to read.
     header: Option<Header>,
     payload: [u8; PAYLOAD],
-    /// Bytes of the payload so far.
+    /// Bytes of the payload so far; of another client's message, those that this one has taken.
     got: usize,
 }
 
@@ -225,7 +225,7 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         self.strays
     }
 
-    /// Which connection this is.
+    /// Which connection this is; the first is number one.
     pub(super) fn connection(&self) -> u32 {
         self.connection
     }
@@ -370,8 +370,9 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         }
         let sent = ring.send(framing).map_err(StoreError::Violation)?;
         if sent > 0 && framing.unsent() == 0 {
-            pumped.written |= mem::take(&mut self.has_turn);
-            pumped.changed = true;
+            let had_turn = mem::take(&mut self.has_turn);
+            pumped.written |= had_turn;
+            pumped.changed |= !had_turn;
         }
         let received = self.incoming.receive(ring, framing)?;
         if let Some((header, payload)) = self.incoming.message(framing) {
@@ -431,11 +432,9 @@ impl Incoming {
             self.header = ring.header(framing).map_err(StoreError::Violation)?;
             return Ok(self.header.is_some());
         }
-        // The rest of another client's message goes anywhere.
-        let start = if self.header.is_some() { self.got } else { 0 };
-        let room = self.payload.get_mut(start..).unwrap_or(&mut []);
+        let room = self.payload.get_mut(self.got..).unwrap_or(&mut []);
         let got = ring.receive(framing, room).map_err(StoreError::Violation)?;
-        self.got = start.saturating_add(got);
+        self.got = self.got.saturating_add(got);
         Ok(got > 0)
     }
 

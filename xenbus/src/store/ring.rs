@@ -9,8 +9,8 @@ use core::{fmt, ops::Deref};
 use xen_abi::{
     io::xs_wire::{
         CONNECTION, ERROR, Header, REQ, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD, SERVER_FEATURES,
-        XENSTORE_PAYLOAD_MAX, XENSTORE_RECONNECT, XENSTORE_RING_SIZE, XENSTORE_SERVER_FEATURE_ERROR,
-        XENSTORE_SERVER_FEATURE_RECONNECTION,
+        XENSTORE_ERROR_NONE, XENSTORE_PAYLOAD_MAX, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
+        XENSTORE_SERVER_FEATURE_ERROR, XENSTORE_SERVER_FEATURE_RECONNECTION,
     },
     seam::{Access, Places},
 };
@@ -100,6 +100,8 @@ impl<F: Deref<Target: Access>> Ring<F> {
     pub(super) fn reconnect(&self) -> bool {
         let can = self.0.load(SERVER_FEATURES) & XENSTORE_SERVER_FEATURE_RECONNECTION != 0;
         if can {
+            // Xenstored leaves it as it is, and the next error may be the same.
+            self.0.store(ERROR, XENSTORE_ERROR_NONE);
             self.0.store(CONNECTION, XENSTORE_RECONNECT);
         }
         can

@@ -40,10 +40,10 @@ pub(super) enum Chore {
     Watch(ToSay),
 }
 
-/// Whether watches and transactions of this connection are the client's own.
+/// Whether watches and transactions of this connection are the client's own, and not of whoever has used it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// There may be others, of whoever used it before; nobody minds.
+    /// There may be others; nobody minds.
     Unsaid,
     /// Somebody minds.
     Wanted,
@@ -51,7 +51,8 @@ pub(super) enum Greeting {
 }
 
 impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
-    /// Moves bytes, ends what was left behind, and sets watches; for ever: a task of the driver's does nothing else.
+    /// Moves bytes, ends what was left behind, and sets watches; for ever: a task of the driver's does nothing else. To be polled at
+    /// `DISPATCH_LEVEL`.
     ///
     /// **Cancel-safe:** another call goes on where this one was.
     pub async fn serve(&self, at: &Dispatch) {
@@ -151,7 +152,7 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
             Err(error) => Err(error),
         };
         self.line.lock(at).watches.said(&what, outcome, is_begun.get());
-        self.notice(u64::MAX);
+        self.notice(what.bit());
     }
 
     fn saying(&self, at: &Dispatch, what: &ToSay) -> Option<Text<WATCHED>> {
@@ -177,10 +178,10 @@ impl<P: Seam, const N: usize, const W: usize> Line<P, N, W> {
             return None;
         }
         let watch = self.watches.to_say();
-        let is_first = watch.is_some_and(|what| what.kind == MessageType::Watch);
+        let sets_one = watch.is_some_and(|what| what.kind == MessageType::Watch);
         match self.greeting {
             Greeting::Wanted => return Some(Chore::Greet),
-            Greeting::Unsaid if is_first => return Some(Chore::Greet),
+            Greeting::Unsaid if sets_one => return Some(Chore::Greet),
             Greeting::Unsaid | Greeting::Said => {}
         }
         self.link.next_orphan().map(Chore::End).or(watch.map(Chore::Watch))
@@ -188,7 +189,8 @@ impl<P: Seam, const N: usize, const W: usize> Line<P, N, W> {
 
     /// Whether xenstored knows of nothing that was dropped.
     fn is_settled(&self) -> bool {
-        let is_owing = self.link.next_orphan().is_some()
+        let is_owing = self.greeting == Greeting::Wanted
+            || self.link.next_orphan().is_some()
             || self.link.has_abandoned()
             || self.watches.to_say().is_some_and(|what| what.kind == MessageType::Unwatch);
         !self.link.is_up() || !is_owing

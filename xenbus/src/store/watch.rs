@@ -1,7 +1,7 @@
 //! Watches: whose nodes change, and who is to look again.
 //!
-//! An event means "look again", and nothing else: it has no path, two of them before anybody looks are one, and there may be
-//! one for nothing. So it does not matter how many xenstored sends; each watch has one place for its news.
+//! An event means "look again", and nothing else: it has no path, two of them before anybody looks are one, and there
+//! may be one for nothing. So it does not matter how many xenstored sends; each watch has one place for its news.
 //!
 //! The table says what is so and what is to be, and [`serve`](super::Store::serve) makes it so, one request at a time:
 //!
@@ -16,8 +16,8 @@
 //!    └────────────────────── Unwanted ◀──────┴───────────────────────────────┘
 //! ```
 //!
-//! A token names a place in the table and a generation, which is another whenever the watch is set anew; what comes with
-//! any other token is of a watch that is no more.
+//! A token names a place in the table and a generation, which is another whenever the watch is set anew; what comes
+//! with any other token is of a watch that is no more.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -253,6 +253,11 @@ impl Place {
 }
 
 impl ToSay {
+    /// That of its watch, among all.
+    pub(super) const fn bit(&self) -> u64 {
+        1 << (self.place % 64)
+    }
+
     /// The name by which xenstored tells of it.
     pub(super) fn token(&self) -> Token {
         Text::of(format_args!("{:0PLACE$x}{:0GENERATION$x}", self.place, self.generation))

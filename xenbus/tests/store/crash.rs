@@ -1,4 +1,4 @@
-//! The client of a crash dump, after a store that has stopped at any of its polls.
+//! Who comes after a store that has stopped: the client of a crash dump, or a driver that is loaded anew.
 #![forbid(unsafe_code)]
 
 use std::{pin::pin, time::Duration};
@@ -9,8 +9,8 @@ use kexec::{
     irql::Dispatch,
     platform::mock::{Mock, Plan, keep},
 };
-use xen_sim::{Fault, Guest, GuestConfig, Machine, Peer};
-use xenbus::store::{CrashStore, Framing, Root, Store, StoreError, Xenstore};
+use xen_sim::{Fault, Guest, GuestConfig, Machine, Mistake, Peer};
+use xenbus::store::{CrashStore, Framing, Root, Store, StoreError, TransactionError, Xenstore};
 
 const ONE_POLL: Budget = Budget::new(1, Duration::MAX);
 
@@ -54,7 +54,8 @@ fn executor() -> &'static Executor<Mock> {
     Executor::leak(Mock::new(Plan::CALM), ONE_POLL)
 }
 
-/// Lets a system live for so many polls, and dumps it. What the dump has found, and whether the system had come to its end.
+/// Lets a system live for so many polls, and dumps it. What the dump has found, and whether the system had come to
+/// its end.
 fn crash_after(polls: u32, fault: Option<Fault>) -> (Found, bool) {
     let machine = Machine::new(polls.into());
     let guest = machine.create(GuestConfig::default());
@@ -85,7 +86,8 @@ fn crash_after(polls: u32, fault: Option<Fault>) -> (Found, bool) {
     panic!("the dump does not end");
 }
 
-/// Wherever the system was, in whatever it had asked: the dump's client finds its way, without a lock, an interrupt or an allocation.
+/// Wherever the system was, in whatever it had asked: the dump's client finds its way, without a lock, an interrupt
+/// or an allocation.
 #[test]
 fn a_dump_at_every_poll() {
     let right = Ok((b"guest".to_vec(), b"begun".to_vec()));
@@ -109,4 +111,64 @@ fn a_dump_without_xenstored() {
             "{fault}: {found:?}"
         );
     }
+}
+
+/// What a driver leaves behind that is unloaded without a word, and what the next one does.
+async fn two_lives(at: &mut Dispatch, guest: Guest) {
+    let at = &*at;
+    {
+        let store: Box<Store<Guest>> = Box::default();
+        store.connect(at, &guest).expect("there is a store");
+        let life = async {
+            let _watch = store.watch(at, "data").await.expect("there is a place");
+            let begun: Result<(), TransactionError<()>> = store
+                .transaction(at, async |tx| {
+                    tx.write(at, "data/never", b"").await.map_err(drop)?;
+                    Err(())
+                })
+                .await;
+            assert_eq!(begun, Err(TransactionError::Aborted(())));
+        };
+        select(pin!(polled(&store, at)), pin!(life)).await;
+    }
+    let store: Box<Store<Guest>> = Box::default();
+    store.connect(at, &guest).expect("there is a store");
+    let life = async {
+        store.watch(at, "data").await.expect("there is a place");
+        store.settled(at).await;
+    };
+    select(pin!(polled(&store, at)), pin!(life)).await;
+    store.disconnect(at);
+}
+
+/// Serves a connection without interrupts.
+async fn polled(store: &Store<Guest>, at: &Dispatch) {
+    let looks = async {
+        loop {
+            store.notify();
+            kexec::yield_now().await;
+        }
+    };
+    select(pin!(store.serve(at)), pin!(looks)).await;
+}
+
+/// Watches and transactions of a driver that is no more go when the next one has some of its own.
+#[test]
+fn a_driver_after_another() {
+    let machine = Machine::new(1);
+    let guest = machine.create(GuestConfig::default());
+    let (driver, slots): (_, &'static Pool<16384, 1>) = (executor(), keep(Pool::new()));
+    let task = driver.spawn(slots, two_lives, guest.clone()).expect("a slot is free");
+    for _ in 0..20_000 {
+        if task.is_finished() {
+            task.try_take().expect("it has ended").expect("nobody cancels it");
+            let audit = machine.audit(&guest);
+            let left = |mistake| matches!(mistake, Mistake::WatchLeft | Mistake::TransactionLeft);
+            assert!(!audit.findings().iter().any(|finding| left(finding.mistake)), "{audit}");
+            return;
+        }
+        driver.step();
+        machine.run(1);
+    }
+    panic!("the drivers do not come to their end");
 }

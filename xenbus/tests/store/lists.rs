@@ -32,7 +32,8 @@ impl Work for Long {
         loop {
             match driver.store.directory(at, LIST, &mut room).await {
                 Ok(names) => {
-                    let names: Vec<&str> = names.filter(|name| *name != "more").collect();
+                    let mut names: Vec<&str> = names.collect();
+                    names.sort_unstable();
                     let is_right = names.iter().copied().eq((0..COUNT).map(name));
                     let short =
                         driver.store.within(xenbus::store::PATIENCE).directory(at, LIST, &mut little).await;
@@ -58,7 +59,10 @@ fn a_list_in_pieces() {
     scenario::<Long>("lists", "read", furnish)
         .fault("the list changes", |world| {
             let (machine, domain) = (world.driver.rig.machine(), world.driver.rig.guest().domain());
-            machine.toolstack().write(&format!("/local/domain/{domain}/{LIST}/more"), "");
+            // The first of them becomes the last.
+            let first = format!("/local/domain/{domain}/{LIST}/{}", name(0));
+            machine.toolstack().rm(&first);
+            machine.toolstack().write(&first, "");
         })
         .seeds(0..0)
         .boundaries(20)

@@ -2,7 +2,7 @@
 //!
 //! - `world`: a driver that connects, does something, and lets go of everything;
 //! - one module for what it does: `nodes`, `transactions`, `watches`, `lists`;
-//! - `crash`: another client goes on.
+//! - `crash`: another client comes after the first.
 #![forbid(unsafe_code)]
 
 #[path = "../bitmaps/mod.rs"]

@@ -15,12 +15,14 @@ struct Watched;
 const NODE: &str = "data/state";
 const LAST: u32 = 4;
 
-/// Writes one number after the other. What a suspend has prevented is done by whoever looks.
+/// Writes one number after the other, each until it is known to be written.
 async fn write(at: &Dispatch, driver: &Driver) -> Result<(), Failed> {
     for number in 1..=LAST {
-        match driver.store.print(at, NODE, number).await {
-            Err(StoreError::Disconnected) if driver.is_connected() => {}
-            outcome => outcome?,
+        loop {
+            match driver.store.print(at, NODE, number).await {
+                Err(StoreError::Disconnected) if driver.is_connected() => {}
+                outcome => break outcome?,
+            }
         }
     }
     Ok(())
@@ -69,7 +71,8 @@ impl Work for Watched {
     }
 }
 
-/// One writes and one looks, when it is told to: in the end it has seen the last value, also in another domain; and the watch is gone.
+/// One writes and one looks, when it is told to: in the end it has seen the last value, also in another domain; and
+/// the watch is gone.
 #[test]
 fn one_looks_when_told_to() {
     scenario::<Watched>("watches", "rearmed", |_| ()).seeds(0..1).boundaries(50).floor("rearmed", 10).run();

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Driver {
     furnish: fn(&Rig),
     /// What the test counts.
     pub(crate) counted: AtomicU64,
+    /// It connects again without having been suspended.
+    stays: AtomicBool,
     /// Whether the guest has been in more than one domain.
     pub(crate) has_moved: Mutex<bool>,
 }
@@ -84,6 +86,7 @@ impl Driver {
             port: Mutex::default(),
             furnish,
             counted: AtomicU64::new(0),
+            stays: AtomicBool::new(false),
             has_moved: Mutex::default(),
         }
     }
@@ -103,15 +106,17 @@ impl Driver {
         locked(&self.port).is_some()
     }
 
-    /// Suspends the guest, and goes on in what may be another domain.
+    /// Suspends the guest, and goes on in what may be another domain; or only connects again, as after it was switched off and on.
     fn suspend(&self, at: &Dispatch) {
-        let outcome = sched::shutdown(self.guest(), SHUTDOWN_SUSPEND);
-        if outcome == Ok(false) {
+        if !self.stays.swap(false, Relaxed) {
+            if sched::shutdown(self.guest(), SHUTDOWN_SUSPEND) != Ok(false) {
+                return;
+            }
             *locked(&self.has_moved) = true;
             (self.furnish)(&self.rig);
-            if locked(&self.port).take().is_some() && self.plug_in(at).is_none() {
-                self.store.disconnect(at);
-            }
+        }
+        if locked(&self.port).take().is_some() && self.plug_in(at).is_none() {
+            self.store.disconnect(at);
         }
     }
 
@@ -188,8 +193,8 @@ impl AsRef<Rig> for World {
 /// Bytes that a driver's task takes.
 const TASK: usize = 16384;
 
-/// A scenario in which a driver does this. Whatever happens, it comes to its end and leaves nothing behind; if nothing happens that cannot be put
-/// up with, it succeeds. What it counts has this name.
+/// A scenario in which a driver does this. Whatever happens, it comes to its end and leaves nothing behind; if
+/// nothing happens that cannot be put up with, it succeeds. What it counts has this name.
 pub(crate) fn scenario<W: Work>(
     name: &'static str,
     counter: &'static str,
@@ -206,6 +211,11 @@ pub(crate) fn scenario<W: Work>(
         World { driver, outcome: sim.must_end("the driver", task), counter: sim.counter(counter) }
     })
     .machine_faults()
+    .fault("connect again", |world| {
+        world.driver.stays.store(true, Relaxed);
+        world.driver.rig.suspend();
+        world.driver.stays.store(false, Relaxed);
+    })
     .check(check)
 }
 

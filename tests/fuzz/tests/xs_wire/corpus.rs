@@ -238,7 +238,7 @@ fn ends() -> Vec<Seed> {
         seed(
             "half-a-message-and-another-ring",
             &["a value"],
-            [ask(Ask::Write), Word { word: 0, value: 0 }, Connect, ask(Ask::Read), Serve],
+            [ask(Ask::Write), Word { word: 0, value: 0 }, Connect, ask(Ask::Read), Serve, Serve],
         ),
     ]
 }

@@ -7,6 +7,7 @@ use xen_abi::{
     io::xs_wire::{Header, MessageType, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, XsError},
     seam::{Access, Place},
 };
+use xen_sim::Dice;
 use zerocopy::IntoBytes;
 
 use super::{
@@ -127,6 +128,21 @@ fn refusals() {
     }
 }
 
+/// A reply has the request's transaction, or it is one to something else.
+#[test]
+fn transactions_are_matched() {
+    for kind in [2, 16] {
+        let (mut client, mut daemon) = connected(0);
+        let call = client.read("x");
+        let (header, _) = client.sent(&mut daemon, 1024);
+        daemon.give(Header { r#type: kind, tx_id: 9, len: 0, ..header }.as_bytes(), 1024);
+        let _ = client.pump();
+        let asked = Asked::new(MessageType::Read, "x");
+        let mismatch = StoreError::Mismatch { asked, kind, transaction: 9 };
+        assert_eq!(client.answer(call), Some(Err(mismatch)));
+    }
+}
+
 /// Replies to nothing are counted, and nothing else happens.
 #[test]
 fn strays() {
@@ -200,4 +216,55 @@ fn a_pump_ends() {
         pumps += 1;
     }
     assert_eq!(client.link.strays(), pumps);
+}
+
+/// Whatever the indices begin with, and in whatever pieces bytes come and go: each call gets its own reply, and
+/// xenstored its own request, to the last byte. Indices pass 2^32, and the ends of both rings, in the middle of
+/// anything.
+#[test]
+fn streams_by_chance() {
+    let mut passed = 0;
+    for seed in 0..200 {
+        let mut dice = Dice::new(seed);
+        let first = u32::try_from(dice.below(6000)).unwrap().wrapping_neg();
+        let (mut client, mut daemon) = connected(first);
+        let mut asked: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut out: Vec<u8> = Vec::new();
+        let value = |dice: &mut Dice| {
+            let mut value = vec![0; usize::try_from(dice.below(700)).unwrap()];
+            dice.fill(&mut value);
+            value
+        };
+        for _ in 0..300 {
+            match dice.below(4) {
+                0 => {
+                    let value = value(&mut dice);
+                    if let Ok(call) = client.begin(&Request::plain(MessageType::Write, "x").value(&value)) {
+                        asked.push((call, value));
+                    }
+                }
+                1 => daemon.take(u32::try_from(dice.below(300)).unwrap()),
+                2 => {
+                    let given = daemon.give(&out, u32::try_from(dice.below(300)).unwrap());
+                    out.drain(..given);
+                }
+                _ => assert_eq!(client.pump().lost, None),
+            }
+            // The reply says what was asked.
+            while let Some((header, payload)) = daemon.request() {
+                assert_eq!((header.r#type, &payload[..2]), (11, &b"x\0"[..]));
+                out.extend(message(11, header.req_id, &payload[2..]));
+            }
+            asked.retain(|(call, value)| match client.answer(*call) {
+                Some(answer) => {
+                    assert_eq!(answer.as_ref(), Ok(value), "seed {seed}");
+                    false
+                }
+                None => true,
+            });
+        }
+        assert_eq!(client.link.strays(), 0);
+        passed += u32::from(daemon.page.load(REQ_CONS) < first && daemon.page.load(RSP_CONS) < first);
+    }
+    assert!(passed > 50, "{passed} of the streams have passed 2^32");
 }
