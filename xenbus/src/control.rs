@@ -1,8 +1,9 @@
-//! What a guest and its toolstack say to each other in xenstore: requests to suspend or shut down, what the guest does when it is
-//! asked to, and which drivers it has.
+//! What a guest and its toolstack say to each other in xenstore: requests to suspend or shut down, what the guest
+//! does when it is asked to, and which drivers it has.
 //!
-//! [`Control`] is one driver's, or an agent's, part of that. It publishes what its owner has to say, takes the requests that are
-//! for its owner, and begins again in each [epoch](crate::epoch), where the toolstack has emptied everything.
+//! [`Control`] is one driver's, or an agent's, part of that. It publishes what its owner has to say, takes the
+//! requests that are for its owner, and begins again in each [epoch](crate::epoch), where the toolstack has emptied
+//! everything.
 //!
 //! ```
 //! use kexec::irql::Dispatch;
@@ -94,7 +95,7 @@ pub enum News {
         /// At which index the driver is.
         driver: Result<u8, NotPublished>,
     },
-    /// Something has failed. It is tried again after [`PAUSE`], or in the next epoch.
+    /// Something has failed. It is tried again after [`PAUSE`], or sooner.
     Failed(TransactionError<StoreError>),
 }
 
@@ -134,10 +135,10 @@ pub struct Control<'a, S: Root> {
 #[derive(Clone, Copy, Debug)]
 enum Look {
     Now,
-    /// When the watch says so, or in another epoch than this.
-    AtSign(Epoch),
-    /// As above, or after a while.
-    AfterPause(Epoch),
+    /// When the watch says so, which it does in a new domain, too.
+    AtSign,
+    /// As above, or after a [`PAUSE`].
+    AfterPause,
 }
 
 impl<'a, S: Root> Control<'a, S> {
@@ -184,12 +185,11 @@ impl<'a, S: Root> Control<'a, S> {
         loop {
             self.sign().await;
             self.look = Look::Now;
-            let epoch = self.epochs.now();
-            match self.news(epoch).await {
+            match self.news().await {
                 Ok(Some(news)) => return news,
-                Ok(None) => self.look = Look::AtSign(epoch),
+                Ok(None) => self.look = Look::AtSign,
                 Err(error) => {
-                    self.look = Look::AfterPause(epoch);
+                    self.look = Look::AfterPause;
                     return News::Failed(error);
                 }
             }
@@ -209,7 +209,7 @@ impl<'a, S: Root> Control<'a, S> {
         let withdrawn = async {
             let features = self.features.withdraw(self.at, self.store).await;
             self.driver.withdraw(self.at, self.store).await?;
-            features.map_err(TransactionError::Store)
+            features.map_err(TransactionError::Aborted)
         };
         match timeout(PATIENCE, withdrawn).await {
             Ok(Ok(())) => Ok(()),
@@ -221,16 +221,15 @@ impl<'a, S: Root> Control<'a, S> {
 
     /// Waits until there may be news.
     async fn sign(&mut self) {
-        let (epoch, pause) = match self.look {
+        let pause = match self.look {
             Look::Now => return,
-            Look::AtSign(epoch) => (epoch, None),
-            Look::AfterPause(epoch) => (epoch, Some(PAUSE)),
+            Look::AtSign => None,
+            Look::AfterPause => Some(PAUSE),
         };
         let is_lost = {
             let watched = pin!(if_any(self.watch.as_mut().map(Watching::next)));
-            let another = pin!(self.epochs.after(self.at, epoch));
             let pause = pin!(if_any(pause.map(sleep)));
-            matches!(select(watched, select(another, pause)).await, Either::Left((Err(_), _)))
+            matches!(select(watched, pause).await, Either::Left((Err(_), _)))
         };
         if is_lost {
             // It is set anew.
@@ -239,8 +238,8 @@ impl<'a, S: Root> Control<'a, S> {
     }
 
     /// Looks for news once. Requests come first, since nothing that fails may keep the guest from doing what it is asked for.
-    async fn news(&mut self, epoch: Epoch) -> Result<Option<News>, TransactionError<StoreError>> {
-        let (at, store) = (self.at, self.store);
+    async fn news(&mut self) -> Result<Option<News>, TransactionError<StoreError>> {
+        let (at, store, epoch) = (self.at, self.store, self.epochs.now());
         let watched = self.set_watch().await;
         if let Some(request) = self.requests.take(at, store, self.epochs).await? {
             return Ok(Some(News::Asked(request)));
@@ -250,7 +249,7 @@ impl<'a, S: Root> Control<'a, S> {
             self.published = Some(epoch);
             return Ok(Some(news));
         }
-        watched.map(|()| None).map_err(TransactionError::Store)
+        watched.map(|()| None).map_err(TransactionError::Aborted)
     }
 
     async fn set_watch(&mut self) -> Result<(), StoreError> {
@@ -261,7 +260,7 @@ impl<'a, S: Root> Control<'a, S> {
     }
 
     async fn publish(&mut self, epoch: Epoch) -> Result<News, TransactionError<StoreError>> {
-        let refused = self.features.publish(self.at, self.store).await.map_err(TransactionError::Store)?;
+        let refused = self.features.publish(self.at, self.store).await.map_err(TransactionError::Aborted)?;
         let driver = match self.driver.publish(self.at, self.store).await {
             Ok(index) => index.ok_or(NotPublished::Full),
             Err(TransactionError::Aborted(error)) if is_forbidden(&error) => {

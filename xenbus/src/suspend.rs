@@ -1,14 +1,14 @@
 //! Suspend and resume.
 //!
-//! The toolstack asks the guest to suspend itself, so that it can be saved or moved. One CPU does that, while all others
-//! are captured: [`SCHEDOP_shutdown`](sched::shutdown) comes back in another domain, where nothing is left of what the
-//! guest had arranged with Xen but its memory; or where it was, if the suspend was cancelled, and then nothing at all has
-//! happened.
+//! The toolstack asks the guest to suspend itself, so that it can be saved or moved. One CPU does that, while all
+//! others are captured: [`SCHEDOP_shutdown`](sched::shutdown) comes back in another domain, where nothing is left of
+//! what the guest had arranged with Xen but its memory; or where it was, if the suspend was cancelled, and then
+//! nothing at all has happened.
 //!
 //! ```text
-//!   others captured │ interrupts off │
-//!   at DISPATCH     │                │ SCHEDOP_shutdown ── 1: cancelled ─────────────────▶ as before
-//!                   │                │   0: a new epoch                  ── error: refused ▶ as before
+//!   others captured │ interrupts off │ SCHEDOP_shutdown
+//!                   │                │   an error, or 1: cancelled ──▶ all go on as before
+//!                   │                │   0: the next epoch begins
 //!                   │                │ every listener's `early`
 //!                   │ interrupts on ─┘
 //!                   │ every listener's `late`
@@ -18,18 +18,19 @@
 //!
 //! Services that everything else is made of (the page that is shared with Xen, event channels, grants, xenstore) are
 //! [listeners](Listener). Frontends are tasks: what they had answers that it is disconnected, they wait [for the new
-//! epoch](Epochs::after), and connect again. As nobody else runs in between, no task ever sees a service that is half up.
+//! epoch](Epochs::after), and connect again. As nobody else runs in between, no task ever sees a service that is half
+//! up.
 //!
 //! # Who calls it
 //!
 //! Not a task that is polled by what is captured: it would wait for itself. Whoever takes the
-//! request has it done elsewhere, and is parked meanwhile:
+//! [request](crate::control::Request::Suspend) has it done elsewhere, and is parked meanwhile:
 //!
-//! - *Windows*: a thread at `PASSIVE_LEVEL` that is bound to CPU 0, by way of [`PassiveWork`](kexec::PassiveWork). It raises to
-//!   `DISPATCH_LEVEL`, and its [`Rendezvous`] queues a DPC to each other CPU;
+//! - *Windows*: a thread at `PASSIVE_LEVEL` that is bound to CPU 0, by way of [`PassiveWork`](kexec::PassiveWork). It
+//!   raises to `DISPATCH_LEVEL`, and its [`Rendezvous`] queues a DPC to each other CPU;
 //! - *a guest with one CPU and no kernel*: the loop that runs its executors, between two runs;
-//! - *a test*: what `xen_harness::Rig::on_suspend` was given. The harness captures, so that its rendezvous has nothing left
-//!   to do.
+//! - *a test*: what `xen_harness::Rig::on_suspend` was given. The harness captures, so that its rendezvous has
+//!   nothing left to do.
 //!
 //! ```
 //! use kexec::{PassiveWork, irql::{Dispatch, Passive, Raise}, platform::AnyFuture};

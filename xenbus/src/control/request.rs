@@ -1,14 +1,14 @@
 //! `control/shutdown`: what the toolstack asks the guest for.
 //!
-//! The toolstack writes a word. The guest acknowledges it by writing nothing, which it does in the transaction in which it
-//! has read the word: a toolstack that has waited for too long takes its word back in the same way, and so each of them is
-//! either had by the guest, or was never asked for.
+//! The toolstack writes a word. The guest acknowledges it by writing nothing, which it does in the transaction in
+//! which it has read the word: a toolstack that has waited for too long takes its word back in the same way, and so
+//! each of them is either had by the guest, or was never asked for.
 //!
 //! Several may listen, each for [its own](Words) words: the bus driver suspends, an agent shuts down. What is somebody
 //! else's is left where it is.
 //!
-//! Sources: `docs/misc/xenstore-paths.pandoc`, `~/control/shutdown`; `tools/libs/light/libxl_dom_suspend.c`, which waits for 60
-//! seconds until the word is gone, and for 60 more until the guest is.
+//! Sources: `docs/misc/xenstore-paths.pandoc`, `~/control/shutdown`; `tools/libs/light/libxl_dom_suspend.c`, which
+//! waits for 60 seconds until the word is gone, and for 60 more until the guest is.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -153,7 +153,7 @@ impl Requests {
         let is_own = move |request: &Request| words.contains(request.word());
         if self.doubt.is_none() {
             // Most of the time there is nothing, which takes no transaction to see.
-            let found = look(at, store).await.map_err(TransactionError::Store)?;
+            let found = look(at, store).await.map_err(TransactionError::Aborted)?;
             if !found.as_ref().is_some_and(is_own) {
                 return Ok(None);
             }

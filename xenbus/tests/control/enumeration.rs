@@ -47,7 +47,7 @@ struct Parts {
     books: Books,
 }
 
-const SLOT: usize = 32768;
+const SLOT: usize = 12288;
 
 /// What has become of the toolstack's words.
 #[derive(Default)]
@@ -209,9 +209,9 @@ fn is_of_the_connection(finding: &Finding) -> bool {
     matches!(finding.mistake, Mistake::WatchLeft | Mistake::TransactionLeft)
 }
 
-/// Whatever happens, and whenever: no word is told twice or before it was written. Where neither a task nor xenstored ends: none is
-/// lost but those that the toolstack has taken back, or that are gone with their domain; in each epoch all is published; and in the
-/// end nothing is.
+/// Whatever happens, and whenever: no word is told twice or before it was written. Where neither a task nor xenstored
+/// ends: none is lost but those that the toolstack has taken back, or that are gone with their domain; in each epoch
+/// all is published; and in the end nothing is.
 #[test]
 fn every_fault_at_every_poll_boundary() {
     Scenario::new("control", world)

@@ -4,7 +4,7 @@
 use xen_sim::Suspend as Fate;
 use xenbus::control::{Features, News, Words};
 
-use crate::play::{Scene, owner, play};
+use crate::play::{Scene, owner, play, polled};
 
 /// Those whose nodes the toolstack has made, with nothing in them, and whether there is one.
 const NODES: [(Features, &str, bool); 7] = [
@@ -25,8 +25,8 @@ fn expected(scene: &Scene<'_>, published: Features) {
     }
 }
 
-/// All that the guest may publish is published, and the rest is named; in the end the nodes are as they were, for the next driver
-/// to find them. It is called for each epoch, without a word from anybody.
+/// All that the guest may publish is published, and the rest is named; in the end the nodes are as they were, for the
+/// next driver to find them. It is called for each epoch, without a word from anybody.
 #[test]
 fn published_and_withdrawn() {
     play(async |scene| {
@@ -106,4 +106,26 @@ fn not_after_a_cancelled_suspend() {
         assert_eq!(scene.key("control/feature-suspend").as_deref(), Some("mine"));
         part.stop().await.expect("it may");
     });
+}
+
+/// A guest that moves while what it has published is withdrawn has nothing published any more.
+#[test]
+fn moved_while_it_stops() {
+    for polls in 1.. {
+        let is_over = play(async move |scene| {
+            let part = scene.published(owner("XENBUS", Features::SUSPEND, Words::all())).await;
+            let mut stop = Box::pin(part.stop());
+            let stopped = polled(polls, stop.as_mut()).await;
+            if stopped.is_none() {
+                scene.suspend(Fate::Migrated);
+                assert_eq!(stop.await, Ok(()));
+                expected(scene, Features::empty());
+            }
+            stopped.is_some()
+        });
+        if is_over {
+            assert!(polls > 4, "{polls}");
+            break;
+        }
+    }
 }

@@ -1,7 +1,12 @@
 //! A guest that does what a test says, once.
 #![forbid(unsafe_code)]
 
-use std::{pin::pin, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use kexec::irql::Dispatch;
@@ -92,6 +97,17 @@ impl<'a> Scene<'a> {
         self.rig.machine().toolstack().expect_suspend(self.rig.guest(), fate);
         self.rig.suspend();
     }
+}
+
+/// Polls a future so often, and no more.
+pub(crate) async fn polled<F: Future>(mut polls: u32, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(move |cx| {
+        let polled = future.as_mut().poll(cx).map(Some);
+        polls -= 1;
+        if polls == 0 && polled.is_pending() { Poll::Ready(None) } else { polled }
+    })
+    .await
 }
 
 /// A driver's name.

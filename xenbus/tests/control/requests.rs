@@ -1,12 +1,7 @@
 //! What the toolstack asks for.
 #![forbid(unsafe_code)]
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::future::join;
 use kexec::time::{sleep, timeout};
@@ -17,7 +12,7 @@ use xenbus::{
     store::{PATIENCE, TransactionError},
 };
 
-use crate::play::{Part, Scene, owner, play};
+use crate::play::{Part, Scene, owner, play, polled};
 
 const SHUTDOWN: &str = "control/shutdown";
 
@@ -63,8 +58,8 @@ fn each_word() {
     });
 }
 
-/// A word that nobody knows is named, and acknowledged: the toolstack need not wait for ever. Nothing is mistaken for a word that
-/// only begins like one.
+/// A word that nobody knows is named, and acknowledged: the toolstack need not wait for ever. Nothing is mistaken for
+/// a word that only begins like one.
 #[test]
 fn unknown_words() {
     play(async |scene| {
@@ -111,8 +106,8 @@ fn two_listen() {
     });
 }
 
-/// A word that was there before anybody listened is taken; one that is replaced or taken back before anybody looks was never
-/// there; and a node that is not there at all, as a toolstack without requests has it, asks for nothing.
+/// A word that was there before anybody listened is taken; one that is replaced or taken back before anybody looks
+/// was never there; and a node that is not there at all, as a toolstack without requests has it, asks for nothing.
 #[test]
 fn as_it_is_found() {
     play(async |scene| {
@@ -154,28 +149,18 @@ fn the_next_one() {
 /// All that is told from now on.
 async fn told(part: &mut Part<'_>) -> Vec<Request> {
     let mut told = Vec::new();
-    while let Some(news) = news(part).await {
-        if let News::Asked(request) = news {
-            told.push(request);
-            assert!(told.len() < 4, "{told:?} and so on");
+    for _ in 0..16 {
+        match news(part).await {
+            Some(News::Asked(request)) => told.push(request),
+            Some(_) => {}
+            None => return told,
         }
     }
-    told
+    panic!("news, and no end of it: {told:?}")
 }
 
-/// Polls a future so often, and no more.
-async fn polled<F: Future>(mut polls: u32, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(move |cx| {
-        let polled = future.as_mut().poll(cx).map(Some);
-        polls -= 1;
-        if polls == 0 && polled.is_pending() { Poll::Ready(None) } else { polled }
-    })
-    .await
-}
-
-/// What becomes of a word if its listener loses interest after each number of polls, and comes back after something has happened. The
-/// number of polls, whether the word was acknowledged when that happened, and what is told.
+/// What becomes of a word if its listener loses interest after each number of polls, and comes back after something
+/// has happened. The number of polls, whether the word was acknowledged when that happened, and what is told.
 fn interrupted(
     word: &'static str,
     then: impl AsyncFn(&Scene<'_>) + Copy + Send + 'static,
@@ -211,8 +196,8 @@ fn interrupted(
     outcomes
 }
 
-/// A listener that loses interest in the middle of it has lost nothing: the word is told to its next call, once, whether it was
-/// acknowledged or not.
+/// A listener that loses interest in the middle of it has lost nothing: the word is told to its next call, once,
+/// whether it was acknowledged or not.
 #[test]
 fn interest_is_lost() {
     for (_, told) in interrupted("suspend", async |_| ()) {
@@ -237,8 +222,8 @@ fn interest_is_lost_and_another_word_comes() {
     }
 }
 
-/// In between the guest has moved. A word that was not acknowledged is gone with its domain. One that was is still to be done; but not a
-/// suspend, which has been done.
+/// In between the guest has moved. A word that was not acknowledged is gone with its domain. One that was is still to
+/// be done; but not a suspend, which has been done.
 #[test]
 fn interest_is_lost_and_the_guest_moves() {
     let then = async |scene: &Scene<'_>| scene.suspend(Fate::Migrated);
@@ -291,8 +276,8 @@ fn an_answer_is_lost() {
     assert!(losses > 4 && doubts > 0, "the answer to a commit was among {losses}, {doubts} times");
 }
 
-/// The toolstack takes its word back while it is being taken, once more perhaps by a listener who had lost interest in it: either the
-/// guest has it, or the toolstack.
+/// The toolstack takes its word back while it is being taken, once more perhaps by a listener who had lost interest
+/// in it: either the guest has it, or the toolstack.
 #[test]
 fn taken_back_meanwhile() {
     let mut outcomes = [0; 2];
@@ -379,7 +364,8 @@ fn refused_meanwhile() {
     assert!(refusals > 4, "{refusals}");
 }
 
-/// A xenstored that hangs is noticed, and asked again now and then, not all the time; in another domain all is well again.
+/// A xenstored that hangs is noticed, and asked again now and then, not all the time; in another domain all is well
+/// again.
 #[test]
 fn xenstored_hangs() {
     play(async |scene| {
@@ -390,7 +376,7 @@ fn xenstored_hangs() {
         let end = async {
             loop {
                 let news = part.next().await;
-                assert!(matches!(news, News::Failed(_)), "{news}");
+                assert!(matches!(news, News::Failed(_)) && failures < 1000, "{failures}: {news}");
                 failures += 1;
             }
         };
@@ -404,4 +390,65 @@ fn xenstored_hangs() {
         assert_eq!(part.stop().await, Err(NotWithdrawn::TimedOut(PATIENCE)), "this has an end, too");
         scene.suspend(Fate::Migrated);
     });
+}
+
+/// Without a connection, it tries now and then; with the next one, everything is as it was.
+#[test]
+fn there_is_no_connection() {
+    play(async |scene| {
+        let mut part = scene.published(listener("XENBUS", Words::all())).await;
+        scene.bus.store.disconnect(scene.at);
+        let mut failures = 0_u32;
+        let end = async {
+            loop {
+                let news = part.next().await;
+                assert!(matches!(news, News::Failed(_)) && failures < 1000, "{failures}: {news}");
+                failures += 1;
+            }
+        };
+        assert!(timeout(Duration::from_mins(1), end).await.is_err());
+        assert!((5..=15).contains(&failures), "{failures}");
+        scene.suspend(Fate::Migrated);
+        scene.write(SHUTDOWN, "reboot");
+        assert_eq!(told(&mut part).await, [Request::Reboot]);
+        part.stop().await.expect("it may");
+    });
+}
+
+/// Whichever request is refused once when the guest has moved: the watch is set all the same, and all is published.
+#[test]
+fn refused_after_a_move() {
+    for polls in 1.. {
+        let is_over = play(async move |scene| {
+            let mut part = scene.published(owner("XENBUS", Features::SUSPEND, Words::all())).await;
+            assert_eq!(told(&mut part).await, []);
+            scene.suspend(Fate::Migrated);
+            let mut next = Box::pin(part.next());
+            let first = polled(polls, next.as_mut()).await;
+            assert!(scene.rig.machine().distort(scene.rig.guest(), xenstored::Fault::Refuse(XsError::EIO)));
+            let mut published = match first {
+                Some(news) => news,
+                None => next.as_mut().await,
+            };
+            drop(next);
+            while let News::Failed(_) = published {
+                published = part.next().await;
+            }
+            let epoch = scene.bus.suspend.epochs().now();
+            let expected = News::Published { epoch, refused: Features::empty(), driver: Ok(0) };
+            assert_eq!(published, expected, "{polls}");
+            // It may be refused now, when it looks for a word.
+            assert_eq!(told(&mut part).await, []);
+            scene.write(SHUTDOWN, "reboot");
+            assert_eq!(told(&mut part).await, [Request::Reboot], "{polls}");
+            part.stop().await.expect("it may");
+            // A transaction whose end was refused is there as long as the connection.
+            scene.suspend(Fate::Migrated);
+            first.is_some()
+        });
+        if is_over {
+            assert!(polls > 8, "{polls}");
+            break;
+        }
+    }
 }
