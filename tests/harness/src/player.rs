@@ -27,6 +27,7 @@ const ONE_POLL: Budget = Budget::new(1, Duration::MAX);
 #[derive(Debug)]
 pub struct Player {
     seed: u64,
+    is_wild: bool,
     dice: Dice,
     executors: Vec<&'static Executor<Mock>>,
     now: Instant,
@@ -36,7 +37,13 @@ impl Player {
     /// For a world whose every chance comes from this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self { seed, dice: Dice::new(seed), executors: Vec::new(), now: Instant::START }
+        Self { seed, is_wild: false, dice: Dice::new(seed), executors: Vec::new(), now: Instant::START }
+    }
+
+    /// The same, under a [wild plan](Plan::wild) from this seed: doorbells are late, come twice, or are answered in the middle of a wake.
+    #[must_use]
+    pub fn wild(seed: u64) -> Self {
+        Self { is_wild: true, ..Self::new(seed) }
     }
 
     /// The virtual time since the beginning.
@@ -87,7 +94,13 @@ impl Player {
     }
 
     fn executor(&mut self, name: &'static str) -> &'static Executor<Mock> {
-        let executor: &'static Executor<Mock> = keep(Executor::named(name, Mock::new(Plan::CALM), ONE_POLL));
+        let plan = if self.is_wild {
+            // To each its own chances.
+            Plan::wild(self.seed.wrapping_add((self.executors.len() as u64) << 32))
+        } else {
+            Plan::CALM
+        };
+        let executor: &'static Executor<Mock> = keep(Executor::named(name, Mock::new(plan), ONE_POLL));
         executor.platform().forget_trace();
         self.executors.push(executor);
         executor

@@ -77,6 +77,17 @@ impl Rig {
         config: GuestConfig,
         prepare: impl FnOnce(&Machine),
     ) -> Self {
+        let machine = Machine::new(executors.seed());
+        prepare(&machine);
+        Self::on(executors, machine, config)
+    }
+
+    /// The same, of this machine: one with another Xen or another xenstored, which nobody runs yet.
+    ///
+    /// # Panics
+    ///
+    /// There is an executor that is called `xen`, or the machine has a runtime.
+    pub fn on(executors: &mut impl Executors, machine: Machine, config: GuestConfig) -> Self {
         let seed = executors.seed();
         let wires = Arc::new(Wires {
             machine: executors.device("xen"),
@@ -88,9 +99,7 @@ impl Rig {
             dice: Mutex::new(Dice::new(!seed)),
             suspend: Mutex::default(),
         });
-        let machine = Machine::new(seed);
         machine.attach(Ties(wires.clone()));
-        prepare(&machine);
         let guest = machine.create(config);
         let slots = executors.pool::<512, 2>();
         let rig = Self { machine, guest, wires };

@@ -6,8 +6,9 @@
 //!    └──────── give ◀──────────────── outgoing ◀─── events of others
 //! ```
 //!
-//! A domain is not listened to while too many of its requests are outstanding: their replies are not taken, or an event that
-//! they have caused has not been taken by whom it is for. So nothing is lost, and nothing grows without end.
+//! A domain is not listened to while too many of its requests are outstanding: their replies are not taken, or an
+//! event that they have caused has not been taken by whom it is for. So nothing is lost, and nothing grows without
+//! end.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -286,11 +287,8 @@ impl Xenstored {
         self.outstanding.insert(request, Outstanding { domid, has_reply: false, events: 0 });
 
         let by = By { connection: id, domid: who.domid(), transaction: header.tx_id, request: Some(request) };
-        let refused = fault.as_ref().and_then(Fault::refusal);
-        let answer = match refused {
-            Some(refusal) => Err(refusal),
-            None => self.answer(by, header, payload),
-        };
+        let instead = fault.as_ref().and_then(Fault::instead);
+        let answer = instead.unwrap_or_else(|| self.answer(by, header, payload));
         let (then, answer) = match answer {
             Ok(answer) => (answer.then, self.fits(id, answer.payload)),
             Err(refusal) => (None, Err(refusal)),

@@ -10,6 +10,7 @@ use super::{
     Refusal, Xenstored,
     connection::ConnectionId,
     outgoing::{Kind, Message},
+    request::Answer,
     rules::INJECTED,
 };
 
@@ -18,6 +19,8 @@ use super::{
 pub enum Fault {
     /// It is not done, and this is the answer.
     Refuse(XsError),
+    /// It is not done, and the reply says that it was, with this payload.
+    Pretend(Vec<u8>),
     /// It is done, and the reply has this payload.
     Payload(Vec<u8>),
     /// It is done, and the reply ends after so many bytes of the payload, as its header says.
@@ -38,9 +41,10 @@ pub enum Fault {
 
 impl Fault {
     /// The answer to a request that is not done.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn instead(&self) -> Option<Result<Answer, Refusal>> {
         match self {
-            Self::Refuse(error) => Some(INJECTED.answers(*error)),
+            Self::Refuse(error) => Some(Err(INJECTED.answers(*error))),
+            Self::Pretend(payload) => Some(Ok(payload.clone().into())),
             _ => None,
         }
     }
@@ -48,7 +52,7 @@ impl Fault {
     /// The messages that there are instead of one.
     pub(super) fn distort(&self, mut header: Header, mut payload: Vec<u8>, kind: Kind) -> Vec<Message> {
         match self {
-            Self::Refuse(_) | Self::Length(_) => {}
+            Self::Refuse(_) | Self::Pretend(_) | Self::Length(_) => {}
             Self::Payload(other) => payload.clone_from(other),
             Self::Truncate(length) => payload.truncate(*length),
             Self::RequestId(other) => header.req_id = *other,
@@ -68,7 +72,8 @@ impl Fault {
     }
 }
 
-/// The faults of a domain's connection. None of them does anything to a domain that is not connected; they say whether it is.
+/// The faults of a domain's connection. None of them does anything to a domain that is not connected; they say
+/// whether it is.
 impl Xenstored {
     /// What is to happen to a later request: the next that has no fault yet.
     pub fn fault(&mut self, domid: u16, fault: Fault) -> bool {

@@ -33,6 +33,17 @@ fn any_error_can_be_answered() {
     }
 }
 
+/// `INJECTED`: a request that was not done, with an answer as if it had been, so that only what comes later can tell.
+#[test]
+fn it_can_be_said_that_something_was_done() {
+    let mut world = World::of([1]);
+    world.daemon.fault(1, Fault::Pretend(b"OK\0".to_vec()));
+    assert_eq!(world.mkdir(1, 0, "a"), Ok(()));
+    assert_eq!(world.read(1, 0, "a"), Err((XsError::ENOENT, "NODE_EXISTS")), "it was not done");
+    assert_eq!(world.mkdir(1, 0, "a"), Ok(()), "and the next is as ever");
+    assert_eq!(world.read(1, 0, "a"), Ok(String::new()));
+}
+
 /// `INJECTED`: the request is done, and the reply is distorted: a client must not believe it.
 #[test]
 fn replies_can_be_distorted() {
@@ -95,7 +106,8 @@ fn a_daemon_can_be_wedged() {
     assert_eq!(world.reply(1, MessageType::Mkdir as u32, 0, request), Ok(b"OK\0".to_vec()));
 }
 
-/// `INJECTED`: a killed connection is as one that has ended for an error: the page says so, and the daemon keeps nothing.
+/// `INJECTED`: a killed connection is as one that has ended for an error: the page says so, and the daemon keeps
+/// nothing.
 #[test]
 fn a_connection_can_be_killed() {
     let mut world = World::of([1]);
