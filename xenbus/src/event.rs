@@ -50,6 +50,7 @@ use xen_abi::{
     Errno,
     domid::DomId,
     event_channel::{EVTCHN_2L_NR_CHANNELS, EvtchnPort},
+    shared_info::VcpuInfos,
 };
 
 pub use self::{
@@ -237,6 +238,16 @@ impl<P: Seam> Events<P> {
     #[must_use]
     pub fn is_fifo(&self) -> Option<bool> {
         self.started.lend().map(|started| started.is_fifo())
+    }
+
+    /// Shows somebody the page that is shared with Xen, and where the `vcpu_info` of the virtual CPU at this place is; none,
+    /// if it has none.
+    pub(crate) fn with_info<T>(
+        &self,
+        place: usize,
+        show: impl FnOnce(&P::Frame, &P::Frame, VcpuInfos, usize) -> T,
+    ) -> Option<T> {
+        self.vcpu(place)?.with_info(self.epoch(), show)
     }
 
     fn open(

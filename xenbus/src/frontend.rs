@@ -21,12 +21,14 @@
 //! differs from class to class is a [`Frontend`].
 //!
 //! - [`Frontend`]: what a class of device adds;
+//! - [`Failed`]: what it cannot go on for, and whether that is the backend's fault;
 //! - [`step`](step()): what a frontend does next, by what the backend says;
 //! - [`Device`]: both directories;
 //! - `life`: the way.
 #![forbid(unsafe_code)]
 
 mod device;
+mod failed;
 mod life;
 mod step;
 
@@ -37,6 +39,7 @@ use xen_abi::io::xenbus::XenbusState;
 
 pub use self::{
     device::Device,
+    failed::{Failed, Fault},
     life::{End, serve},
     step::{Backend, Phase, Step, step},
 };
@@ -57,7 +60,7 @@ pub trait Frontend {
     type Connection;
 
     /// What can go wrong besides.
-    type Error: Copy + fmt::Debug + fmt::Display + From<StoreError>;
+    type Error: Copy + fmt::Debug + fmt::Display + From<Fault>;
 
     /// What the frontend says when it has published its keys: `Initialised`, and then the backend connects first, as in blkif; or
     /// `Connected`, and both do at once, as in netif.
@@ -135,21 +138,6 @@ pub trait Frontend {
     }
 }
 
-/// Why a frontend cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed<E> {
-    /// It may be better next time: the connection is closed, and another made after a while.
-    Now(E),
-    /// The backend breaks the protocol: the connection is closed, and no other made with this backend.
-    Broken(E),
-}
-
-impl<E: From<StoreError>> From<StoreError> for Failed<E> {
-    fn from(error: StoreError) -> Self {
-        Self::Now(error.into())
-    }
-}
-
 /// Why a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -197,7 +185,7 @@ impl<E> Failure<E> {
     /// Whether the backend breaks the protocol.
     #[must_use]
     pub const fn is_broken(&self) -> bool {
-        matches!(self, Self::Frontend(Failed::Broken(_)))
+        matches!(self, Self::Frontend(failed) if failed.is_broken())
     }
 }
 
@@ -212,10 +200,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Self::Silent(phase, after) => {
                 write!(f, "the backend has said nothing for {after:?}, while the frontend {phase}")
             }
-            Self::Frontend(Failed::Now(error)) => error.fmt(f),
-            Self::Frontend(Failed::Broken(error)) => {
-                write!(f, "{error}; the device is closed until it has another backend")
-            }
+            Self::Frontend(failed) => failed.fmt(f),
         }
     }
 }

@@ -72,8 +72,8 @@ where
     ///
     /// Their number is a power of two: that is how it is told to a backend. None, if they are too few for a slot.
     #[must_use]
-    pub fn new(pages: Vec<F, PAGES>) -> Option<Self> {
-        Self::from(pages, 0)
+    pub fn new(pages: impl Into<Vec<F, PAGES>>) -> Option<Self> {
+        Self::from(pages.into(), 0)
     }
 
     /// The same, as it is after so many requests and responses.
@@ -168,6 +168,11 @@ where
     #[must_use]
     pub const fn open(&self) -> u32 {
         self.put.wrapping_sub(self.taken)
+    }
+
+    /// The pages.
+    pub fn pages(&self) -> &[F] {
+        &self.pages
     }
 
     /// Lets go of the pages.

@@ -2,7 +2,8 @@
 //! which are ports as well.
 //!
 //! - [`Policy`] decides which [`Devices`] go;
-//! - [`Unplug`] takes them away, and does so again after each resume: another device model has plugged them in;
+//! - [`Unplug`] takes them away;
+//! - [`Unplugged`] does so again after each resume: another device model has plugged them in;
 //! - [`PortLog`] is the log of the device model, or Xen's.
 //!
 //! ```
@@ -23,6 +24,7 @@
 
 mod log;
 mod policy;
+mod unplugged;
 
 use core::fmt;
 
@@ -39,6 +41,7 @@ use xen_abi::{
 pub use self::{
     log::{LONGEST_LINE, Line, PortLog},
     policy::{Policy, Wish},
+    unplugged::Unplugged,
 };
 
 bitflags! {

@@ -8,6 +8,7 @@
 //! - [`Executors`] is where executors come from: the kit's [`Sim`](kexec::testing::Sim), or a [`Player`];
 //! - [`Player`] runs a world once, as fast as it goes, and lets others look on;
 //! - [`Rig`] ties a machine to them;
+//! - [`BusDriver`] is the bus under the drivers of its devices;
 //! - [`WithFaults`] has a scenario enumerate the machine's faults, too.
 //!
 //! # An example
@@ -57,9 +58,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bus;
 mod executors;
 mod faults;
 mod player;
 mod rig;
 
-pub use self::{executors::Executors, faults::WithFaults, player::Player, rig::Rig};
+pub use self::{
+    bus::{BusDriver, BusError},
+    executors::Executors,
+    faults::WithFaults,
+    player::Player,
+    rig::Rig,
+};

@@ -3,45 +3,54 @@
 
 use core::{
     fmt,
+    future::Future,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use kexec::{irql::Dispatch, time::sleep};
-use xen_abi::{domid::DomId, event_channel::EvtchnPort, grant_table::GrantRef};
+use xen_abi::{event_channel::EvtchnPort, seam::Processor};
 
-use super::{Bus, Channel, SharedPage};
 use crate::{
+    clock::{self, ClockError, SystemTime, WallTime, Zone},
+    console::{self, Console},
     epoch::Epochs,
-    event::{self, ChannelError, Config, Disconnected, Events, OpenError, StopError, Worked},
-    grant::{GrantCache, Grants, Peer, Rights, ShareError, Shared},
-    page::{Ram, Seam},
-    store::{ConnectError, Store},
+    event::{self, Config, Events, StopError},
+    grant::Grants,
+    page::Seam,
+    store::{self, Store},
     suspend::{Captured, Full, Listener, Registration, ResumeError, Suspend},
 };
 
 /// The services of the bus, which know nothing of each other, as one.
 ///
 /// ```text
-///  start    events    store's connection    its channel (serve)
-///  suspend: early     events: channels are dead, the shared page and the queues are put back; grants: the table is mapped again
-///           late      events: interrupts come; store: a new connection, with the watches of before
-///           then      who waits for the epoch: frontends
-///  stop     store     events
+///  start           events · the store's connection · the console's, if there is one
+///  suspend: early  events: channels are dead, the shared page and the queues are put back
+///                  grants: the table is mapped again
+///           late   events: interrupts come
+///                  the store: a new connection, with the watches of before · the console: likewise
+///           then   who waits for the epoch: frontends
+///  stop            the console · the store · events
 /// ```
 ///
-/// There is one in a guest, in a `static` or the memory of a device. Its tasks are [`serve`](Self::serve).
+/// There is one in a guest, in a `static` or the memory of a device. Its task is [`serve`](Self::serve).
 #[derive(Debug)]
 pub struct Native<P: Seam> {
     platform: P,
     suspend: &'static Suspend,
-    events: &'static Events<P>,
-    grants: &'static Grants<P>,
-    store: &'static Store<P>,
-    /// The store's port in this epoch; zero, if there is no connection.
-    port: AtomicU32,
+    pub(super) events: &'static Events<P>,
+    pub(super) grants: &'static Grants<P>,
+    pub(super) store: &'static Store<P>,
+    store_port: Port,
+    console: Option<&'static Console<P>>,
+    console_port: Port,
 }
+
+/// The port that a service of the toolstack's has in this epoch; zero, if there is no connection.
+#[derive(Debug)]
+struct Port(AtomicU32);
 
 /// Why the bus does not start. Nothing has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +58,14 @@ pub enum StartError {
     /// Event channels.
     Events(event::StartError),
     /// Xenstore.
-    Store(ConnectError),
+    Store(store::ConnectError),
+    /// The console.
+    Console(console::ConnectError),
     /// There are too many who listen for suspends.
     Listeners(Full),
 }
 
-/// How long it is waited before the store's channel is opened again.
+/// How long it is waited before a channel of the toolstack's is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl<P: Seam> Native<P> {
@@ -67,11 +78,20 @@ impl<P: Seam> Native<P> {
         grants: &'static Grants<P>,
         store: &'static Store<P>,
     ) -> Self {
-        Self { platform, suspend, events, grants, store, port: AtomicU32::new(0) }
+        let (store_port, console_port) = (Port::none(), Port::none());
+        Self { platform, suspend, events, grants, store, store_port, console: None, console_port }
     }
 
-    /// Starts the services. From now on, interrupts are to call [`Events::upcall`], and [`serve`](Self::serve) is to run. It ends with
-    /// [`stop`](Self::stop).
+    /// The same, with the guest's console.
+    #[must_use]
+    pub fn with_console(self, console: &'static Console<P>) -> Self {
+        Self { console: Some(console), ..self }
+    }
+
+    /// Starts the services. From now on, interrupts are to call [`Events::upcall`], and [`serve`](Self::serve) is to run.
+    /// It ends with [`stop`](Self::stop).
+    ///
+    /// A guest need not have a console: that the toolstack has made none is no error.
     ///
     /// At `DISPATCH_LEVEL`.
     ///
@@ -85,27 +105,37 @@ impl<P: Seam> Native<P> {
     ) -> Result<Registration<'static>, StartError> {
         let registration = self.suspend.register(at, self).map_err(StartError::Listeners)?;
         self.events.start(at, self.platform.clone(), config).map_err(StartError::Events)?;
-        if let Err(error) = self.connect(at) {
+        let connected = self.connect_store(at).map_err(StartError::Store);
+        let connected = connected.and_then(|()| self.connect_console(at).map_err(StartError::Console));
+        if let Err(error) = connected {
+            self.disconnect(at);
             // Nobody has had a channel yet.
             let _ = self.events.stop(at);
-            return Err(StartError::Store(error));
+            return Err(error);
         }
         Ok(registration)
     }
 
-    /// Moves what the services move: the store's messages, and pages that others have not let go of when they were to. For ever.
+    /// Moves what the services move: messages of the store, bytes of the console, and pages that others have not let go
+    /// of when they were to. For ever.
     ///
     /// **Cancel-safe:** called again, it goes on where it was.
     pub async fn serve(&'static self, at: &Dispatch) {
-        join3(self.store.serve(at), self.listen(at), self.grants.serve(at)).await;
+        let store = self.listen(at, &self.store_port, || self.store.notify());
+        let console = self.listen(at, &self.console_port, || {
+            if let Some(console) = self.console {
+                console.notify();
+            }
+        });
+        join3(self.store.serve(at), self.grants.serve(at), join(store, console)).await;
     }
 
-    /// Waits until nothing is left to be done for those who have gone: watches to be removed, transactions to be ended. It takes
-    /// [`serve`](Self::serve) to do it; without a connection there is nothing to do.
+    /// Waits until nothing is left to be done for those who have gone: watches to be removed, transactions to be ended.
+    /// It takes [`serve`](Self::serve) to do it; without a connection there is nothing to do.
     ///
     /// **Cancel-safe:** loses nothing.
-    pub async fn settled(&self, at: &Dispatch) {
-        self.store.settled(at).await;
+    pub fn settled(&self, at: &Dispatch) -> impl Future<Output = ()> {
+        self.store.settled(at)
     }
 
     /// Ends the services, after all that has used them, and [`serve`](Self::serve).
@@ -117,44 +147,103 @@ impl<P: Seam> Native<P> {
     /// Somebody uses a channel still, or Xen refuses.
     pub fn stop(&self, at: &Dispatch, registration: Registration<'static>) -> Result<(), StopError> {
         drop(registration);
-        self.store.disconnect(at);
-        self.port.store(0, Relaxed);
+        self.disconnect(at);
         self.events.stop(at)
     }
 
-    /// Tells the store of its events.
-    async fn listen(&'static self, at: &Dispatch) {
+    /// The system time, on the virtual CPU at this place of the list of [`start`](Self::start), by the processor that this
+    /// is called on. See [`clock`].
+    ///
+    /// At `DISPATCH_LEVEL` or above.
+    ///
+    /// # Errors
+    ///
+    /// There is no such clock in this epoch, or it does not settle.
+    pub fn system_time(
+        &self,
+        at: &Dispatch,
+        processor: &impl Processor,
+        place: usize,
+    ) -> Result<SystemTime, ClockError> {
+        let time = self
+            .events
+            .with_info(place, |_, page, infos, index| clock::system_time(at, processor, page, infos, index));
+        time.unwrap_or(Err(ClockError::NoVcpu(place)))
+    }
+
+    /// What the wall clock shows, likewise; the toolstack says whether that is UTC.
+    ///
+    /// At `DISPATCH_LEVEL` or above.
+    ///
+    /// # Errors
+    ///
+    /// As above, or Xen has not set the wall clock.
+    pub fn wall_time(
+        &self,
+        at: &Dispatch,
+        processor: &impl Processor,
+        place: usize,
+        zone: Zone,
+    ) -> Result<WallTime, ClockError> {
+        let time = self.events.with_info(place, |shared, page, infos, index| {
+            let since_start = clock::system_time(at, processor, page, infos, index)?;
+            Ok(clock::wall_clock(at, shared)?.at(since_start, zone))
+        });
+        time.unwrap_or(Err(ClockError::NoVcpu(place)))
+    }
+
+    pub(super) fn epochs(&self) -> &'static Epochs {
+        self.suspend.epochs()
+    }
+
+    /// Tells a service of its events.
+    async fn listen(&'static self, at: &Dispatch, port: &Port, notify: impl Fn()) {
         loop {
             let epoch = self.epochs().now();
-            let port = EvtchnPort(self.port.load(Relaxed));
             // Without a connection there is nothing to hear, in this epoch; without a channel there may be one soon.
-            if port.0 == 0 {
+            let Some(port) = port.get() else {
                 self.epochs().after(at, epoch).await;
                 continue;
-            }
+            };
             let Ok(channel) = self.events.fixed(at, port) else {
                 sleep(RETRY).await;
                 continue;
             };
             // Something may have come before anybody listened.
-            self.store.notify();
+            notify();
             while channel.wait(at).await.is_ok() {
-                self.store.notify();
+                notify();
             }
             drop(channel);
             self.epochs().after(at, epoch).await;
         }
     }
 
-    fn epochs(&self) -> &'static Epochs {
-        self.suspend.epochs()
+    fn connect_store(&self, at: &Dispatch) -> Result<(), store::ConnectError> {
+        self.store_port.set(None);
+        let port = self.store.connect(at, &self.platform)?;
+        self.store_port.set(Some(port));
+        Ok(())
     }
 
-    fn connect(&self, at: &Dispatch) -> Result<(), ConnectError> {
-        self.port.store(0, Relaxed);
-        let port = self.store.connect(at, &self.platform)?;
-        self.port.store(port.0, Relaxed);
+    fn connect_console(&self, at: &Dispatch) -> Result<(), console::ConnectError> {
+        let Some(console) = self.console else { return Ok(()) };
+        self.console_port.set(None);
+        match console.connect(at, &self.platform) {
+            Ok(port) => self.console_port.set(Some(port)),
+            Err(console::ConnectError::NoConsole { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
+    }
+
+    fn disconnect(&self, at: &Dispatch) {
+        if let Some(console) = self.console {
+            console.disconnect(at);
+        }
+        self.store.disconnect(at);
+        self.console_port.set(None);
+        self.store_port.set(None);
     }
 }
 
@@ -172,62 +261,25 @@ impl<P: Seam> Listener for Native<P> {
 
     fn late(&self, at: &Dispatch) -> Result<(), ResumeError> {
         let events = self.events.restart(at);
-        self.connect(at).map_err(ResumeError::Store)?;
+        // Each of them does without the others.
+        let store = self.connect_store(at).map_err(ResumeError::Store);
+        let console = self.connect_console(at).map_err(ResumeError::Console);
+        store.and(console)?;
         events.map_err(|_| ResumeError::Other("some virtual CPUs have no upcalls of their own"))
     }
 }
 
-impl<P: Seam> Bus for &'static Native<P> {
-    type Store = Store<P>;
-    type Channel = event::Channel<P>;
-    type Shared = Shared<P>;
-
-    fn store(&self) -> &Store<P> {
-        self.store
+impl Port {
+    const fn none() -> Self {
+        Self(AtomicU32::new(0))
     }
 
-    fn epochs(&self) -> &Epochs {
-        self.suspend.epochs()
+    fn get(&self) -> Option<EvtchnPort> {
+        Some(EvtchnPort(self.0.load(Relaxed))).filter(|port| port.0 != 0)
     }
 
-    fn open(&self, at: &Dispatch, remote: DomId) -> Result<event::Channel<P>, OpenError> {
-        self.events.unbound(at, remote)
-    }
-
-    fn share(&self, at: &Dispatch, with: Peer, rights: Rights) -> Result<Shared<P>, ShareError> {
-        let page = Ram::allocate(&self.platform).map_err(|_| ShareError::NoMemory)?;
-        let mut cache = GrantCache::<P, 1>::new(self.grants);
-        Shared::new(&mut cache, at, with, page, rights).map_err(|unshared| unshared.error)
-    }
-}
-
-impl<P: Seam> Channel for event::Channel<P> {
-    fn port(&self) -> EvtchnPort {
-        self.port()
-    }
-
-    fn next(&self, at: &Dispatch, worked: Worked) -> impl Future<Output = Result<(), Disconnected>> {
-        self.next(at, worked)
-    }
-
-    fn notify(&self, at: &Dispatch) -> Result<(), ChannelError> {
-        self.notify(at)
-    }
-
-    fn bind(&self, at: &Dispatch, place: usize) -> Result<(), ChannelError> {
-        self.bind(at, place).map(drop)
-    }
-}
-
-impl<P: Seam> SharedPage for Shared<P> {
-    type Page = P::Frame;
-
-    fn reference(&self) -> GrantRef {
-        self.reference()
-    }
-
-    fn page(&self) -> &P::Frame {
-        self.page()
+    fn set(&self, port: Option<EvtchnPort>) {
+        self.0.store(port.map_or(0, |port| port.0), Relaxed);
     }
 }
 
@@ -236,6 +288,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Events(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Console(error) => error.fmt(f),
             Self::Listeners(error) => error.fmt(f),
         }
     }

@@ -251,12 +251,30 @@ impl<P: Seam> Vcpu<P> {
         }
     }
 
-    fn info<'a>(&'a self, started: &'a Started<P>) -> Option<Info<'a, P::Frame>> {
+    /// Shows somebody the page that all share, and where this one's `vcpu_info` is, if it has one in this epoch.
+    pub(super) fn with_info<T>(
+        &self,
+        epoch: Epoch,
+        show: impl FnOnce(&P::Frame, &P::Frame, VcpuInfos, usize) -> T,
+    ) -> Option<T> {
+        let attached = self.attached.lend()?;
+        // Elsewhere it is that of the last domain, until it is registered again.
+        let is_current = self.info.get().is_none() || self.info_epoch.load(Relaxed) == epoch.to_number();
+        let (page, infos, index) = self.place(&attached.started).filter(|_| is_current)?;
+        Some(show(&attached.started.shared, page, infos, index))
+    }
+
+    /// Where its `vcpu_info` is.
+    fn place<'a>(&'a self, started: &'a Started<P>) -> Option<(&'a P::Frame, VcpuInfos, usize)> {
         const OWN: VcpuInfos = VcpuInfos::new(0, 1);
-        let (page, all, place) = match self.info.get() {
-            Some(own) => (&**own, OWN, 0),
-            None => (&*started.shared, VCPU_INFO, usize::try_from(self.id()).ok()?),
-        };
+        match self.info.get() {
+            Some(own) => Some((&**own, OWN, 0)),
+            None => Some((&*started.shared, VCPU_INFO, usize::try_from(self.id()).ok()?)),
+        }
+    }
+
+    fn info<'a>(&'a self, started: &'a Started<P>) -> Option<Info<'a, P::Frame>> {
+        let (page, all, place) = self.place(started)?;
         let (upcall_pending, selector) =
             (all.evtchn_upcall_pending.get(place)?, all.evtchn_pending_sel.get(place)?);
         Some(Info { page, upcall_pending, selector })

@@ -7,7 +7,10 @@ use kexec::irql::Dispatch;
 use xen_abi::{domid::DomId, io::xenbus::XenbusState};
 
 use super::step::{Backend, Phase, Step, step};
-use crate::store::{Path, Root, StoreError, Text, Watching, Xenstore, optional};
+use crate::{
+    grant::Peer,
+    store::{Path, Root, StoreError, Text, Watching, Xenstore, optional},
+};
 
 /// The most bytes of a backend's directory. What toolstacks make has about 40.
 const LONGEST: usize = 256;
@@ -22,7 +25,7 @@ const COMPLAINT: usize = 512;
 pub struct Device<'d> {
     frontend: &'d str,
     backend: Text<LONGEST>,
-    domain: DomId,
+    peer: Peer,
 }
 
 impl<'d> Device<'d> {
@@ -32,7 +35,7 @@ impl<'d> Device<'d> {
     ///
     /// # Errors
     ///
-    /// The store's; the keys `backend` and `backend-id` are no path and no domain.
+    /// The store's; the key `backend` is no path, `backend-id` no domain, or `trusted` no number.
     pub async fn find(
         at: &Dispatch,
         store: &impl Xenstore,
@@ -41,14 +44,27 @@ impl<'d> Device<'d> {
         let mut room = [0; LONGEST];
         let backend = optional(store.read_text(at, (frontend, "backend"), &mut room).await)?;
         let Some(Ok(backend)) = backend.map(Text::of) else { return Ok(None) };
-        let domain = store.read_number(at, (frontend, "backend-id")).await?;
-        Ok(Some(Self { frontend, backend, domain: DomId(domain) }))
+        let domain = DomId(store.read_number(at, (frontend, "backend-id")).await?);
+        let trusted = optional(store.read_number(at, (frontend, "trusted")).await)?;
+        let peer = match trusted {
+            None | Some(1_u8) => Peer::trusted(domain),
+            // Who writes another number has something to say that is not understood here.
+            Some(_) => Peer::untrusted(domain),
+        };
+        Ok(Some(Self { frontend, backend, peer }))
     }
 
     /// The domain that the backend is in.
     #[must_use]
     pub const fn domain(&self) -> DomId {
-        self.domain
+        self.peer.domain()
+    }
+
+    /// The same, and whether the toolstack wants it to be trusted: the frontend's `trusted`, which is 0 if not
+    /// (`io/blkif.h`, `io/netif.h`).
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// The frontend's directory.

@@ -79,7 +79,7 @@ impl<P: Seam, const N: usize> GrantCache<P, N> {
     }
 
     /// The table.
-    pub(super) const fn grants(&self) -> &'static Grants<P> {
+    pub(crate) const fn grants(&self) -> &'static Grants<P> {
         self.grants
     }
 

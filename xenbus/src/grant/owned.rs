@@ -1,7 +1,7 @@
 //! Pages of the driver's own that are shared.
 #![forbid(unsafe_code)]
 
-use core::fmt;
+use core::{fmt, ops::Deref};
 
 use kexec::irql::Dispatch;
 use xen_abi::GrantRef;
@@ -110,6 +110,15 @@ impl<P: Seam> Shared<P> {
                 Err(Held { what: Self(Ending::new(Share { grants, lent, reference })), by })
             }
         }
+    }
+}
+
+/// The same as [`page`](Self::page).
+impl<P: Seam> Deref for Shared<P> {
+    type Target = P::Frame;
+
+    fn deref(&self) -> &P::Frame {
+        self.page()
     }
 }
 

@@ -10,7 +10,7 @@ use kexec::{irql::Dispatch, sync::SpinLock};
 use xen_abi::Errno;
 
 use super::Captured;
-use crate::{page::MapError, store::ConnectError};
+use crate::{console, page::MapError, store, unplug::UnplugError};
 
 /// What is called when the guest has come back as another domain.
 ///
@@ -53,7 +53,11 @@ pub enum ResumeError {
     /// A page cannot be put where it was.
     Map(MapError),
     /// There is no connection to xenstored.
-    Store(ConnectError),
+    Store(store::ConnectError),
+    /// There is none to the console.
+    Console(console::ConnectError),
+    /// Emulated devices are there again.
+    Unplug(UnplugError),
     /// Something else, which the listener says in words.
     Other(&'static str),
 }
@@ -148,6 +152,8 @@ impl fmt::Display for ResumeError {
             Self::Xen(errno) => write!(f, "Xen answered {errno}"),
             Self::Map(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Console(error) => error.fmt(f),
+            Self::Unplug(error) => error.fmt(f),
             Self::Other(what) => f.write_str(what),
         }
     }
@@ -167,8 +173,8 @@ impl From<MapError> for ResumeError {
     }
 }
 
-impl From<ConnectError> for ResumeError {
-    fn from(error: ConnectError) -> Self {
+impl From<store::ConnectError> for ResumeError {
+    fn from(error: store::ConnectError) -> Self {
         Self::Store(error)
     }
 }
