@@ -192,6 +192,17 @@ impl<E> Failure<E> {
 /// How long a backend may take to answer with its state: it has nothing to do before but to map the rings.
 pub const HANDSHAKE: Duration = Duration::from_secs(30);
 
+impl<E: fmt::Display> fmt::Display for News<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits => f.write_str("waits for its backend"),
+            Self::Connected => f.write_str("connected"),
+            Self::Disconnected(why) => write!(f, "disconnected: {why}"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -210,9 +221,9 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for Failure<E> {}
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Closed => "closed",
-            Self::Lost => "lost",
-            Self::Suspended => "ended by a suspend",
+            Self::Closed => "both halves have closed",
+            Self::Lost => "the backend serves it no more",
+            Self::Suspended => "the guest was suspended",
         })
     }
 }

@@ -1,255 +1,307 @@
-//! The guest: what a bus driver does from its load to its end.
+//! The guest: all that `xenbus` has, at work.
+//!
+//! ```text
+//! live       finds Xen, unplugs what is emulated, starts the bus; at the end stops it, and shuts down
+//! control    what the toolstack asks for
+//! devices    a device task for each echo device, from when it comes to when it goes
+//! device     the life of one frontend
+//! terminal   answers what is typed at the console
+//! ```
 
 use std::{
     fmt,
-    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use futures_util::future::{join3, select};
+use echo::{Echo, Told};
 use kexec::{
-    Executor, Scope, Table,
-    irql::Dispatch,
-    platform::{
-        mock::{Mock, keep},
-        thread::passive,
-    },
+    JoinHandle, irql::Dispatch, platform::mock::keep, shielded, sync::ManualEvent, time::timeout,
+    until_cancelled,
 };
-use xen_abi::{
-    event_channel::EvtchnPort,
-    hvm::params::CallbackVia,
-    io::xs_wire::XsError,
-    sched::{SHUTDOWN_POWEROFF, SHUTDOWN_SUSPEND},
-};
+use xen_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+use xen_harness::{BusDriver, BusError};
 use xen_sim::{Guest as Platform, GuestFrame};
 use xenbus::{
     Errno, NotXen, Version,
-    epoch::Epochs,
-    event::{Config, Events, Slot, StartError, Upcall, Vcpu},
+    bus::{
+        Bus,
+        children::{self, Change, Name},
+    },
+    clock::Zone,
+    console::{Console, ConsoleError},
+    control::{Control, Distribution, Features, News, NotWithdrawn, Owner, Request, Words},
+    frontend::serve,
     hypercall::sched,
-    store::{ConnectError, Store, StoreError, Xenstore},
+    store::Text,
+    suspend::Full,
+    unplug::{Policy, Unplug, UnplugError, Unplugged, Wish},
     version, x86,
 };
 
-use crate::timeline::Timeline;
+use crate::{timeline::Timeline, worker::Worker};
 
-/// The interrupt line by which upcalls come.
-const LINE: u8 = 28;
+/// The class of the devices that it has drivers for.
+const CLASS: &str = "device/echo";
 
-/// What is read, by three readers at the same time.
-const KEYS: [&[&str]; 3] = [
-    &["name", "domid", "vm"],
-    &["memory/target", "memory/static-max", "device"],
-    &["control/shutdown", "control/platform-feature-xs_reset_watches", "no/such/key"],
-];
+/// As many devices of it as it can have at a time.
+const DEVICES: usize = 4;
 
-/// The longest value that is expected of these.
-const LONGEST: usize = 256;
+/// The longest that it lives: its toolstack waits for less.
+const LIFE: Duration = Duration::from_mins(10);
 
-/// The driver, and what it has of Xen.
-pub(crate) struct Driver {
+/// What it calls itself.
+const DRIVER: Distribution = match Distribution::new("Xen_Project", "BRINGUP", [0, 1, 0, 0]) {
+    Ok(driver) => driver,
+    Err(_) => panic!("these are names"),
+};
+
+/// The guest, and what it has of Xen.
+pub(crate) struct Guest {
     pub(crate) platform: Platform,
-    pub(crate) executor: &'static Executor<Mock>,
-    pub(crate) slots: &'static Table<8192>,
-    pub(crate) scope: &'static Scope,
-    pub(crate) store: Store<Platform>,
+    pub(crate) bus: &'static BusDriver,
     pub(crate) timeline: Timeline,
-    pub(crate) events: Events<Platform>,
-    epochs: Epochs,
-    /// The store's port, while the driver is up.
-    port: Mutex<Option<EvtchnPort>>,
-    /// Questions that were asked again, because a suspend had lost the answer.
-    pub(crate) repeats: AtomicU64,
+    /// It suspends the guest, which no task can that is captured then.
+    worker: &'static Worker,
+    /// Numbers that each device complements in its life.
+    numbers: u64,
+    /// Numbers that were complemented.
+    complemented: AtomicU64,
+    /// Devices that have not complemented all of theirs yet.
+    busy: AtomicU64,
+    /// What the toolstack wants to become of the guest.
+    asked: Mutex<Option<Request>>,
+    /// It is to end.
+    end: ManualEvent,
 }
 
 /// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lived {
     pub(crate) version: Version,
-    /// Each key, and its value; none if there is no such key.
-    pub(crate) values: Vec<(&'static str, Option<String>)>,
+    /// Numbers that its devices have complemented.
+    pub(crate) complemented: u64,
 }
 
-/// Why the driver has stopped.
+/// Why the guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
     NotXen(NotXen),
     Xen(Errno),
-    Events(StartError),
-    Connect(ConnectError),
-    Read(&'static str, StoreError),
-    Closing,
+    Unplug(UnplugError),
+    Listeners(Full),
+    Bus(BusError),
+    Control(NotWithdrawn),
 }
 
-impl Driver {
+impl Guest {
     pub(crate) fn new(
         platform: Platform,
-        executor: &'static Executor<Mock>,
-        slots: &'static Table<8192>,
-        scope: &'static Scope,
+        bus: &'static BusDriver,
         timeline: Timeline,
+        worker: &'static Worker,
+        numbers: u64,
     ) -> Self {
-        let store = Store::new();
         Self {
             platform,
-            executor,
-            slots,
-            scope,
-            store,
+            bus,
             timeline,
-            events: Events::new(keep([const { Slot::new() }; 8]), keep([Vcpu::new()])),
-            epochs: Epochs::new(),
-            port: Mutex::default(),
-            repeats: AtomicU64::new(0),
+            worker,
+            numbers,
+            complemented: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            asked: Mutex::default(),
+            end: ManualEvent::new(false),
         }
     }
 
-    /// An interrupt: says to whoever waits for it what has come.
-    pub(crate) fn upcall(&self, vcpu: u32) {
-        while vcpu == 0 && self.events.upcall(0, 8) == Upcall::More {}
+    /// Whether its devices have nothing left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy.load(Relaxed) == 0
     }
 
-    /// Gives back what interrupts need, when none comes any more.
-    pub(crate) fn stop(&self) {
-        let stopped = passive(|level| level.raised(self.executor.platform(), |at| self.events.stop(at)));
-        if let Err(error) = stopped {
-            self.timeline.say("guest", error);
+    fn say(&self, what: impl fmt::Display) {
+        self.timeline.say("guest", what);
+    }
+
+    /// Suspends itself, as it was asked to, and says what has become of it.
+    async fn suspend(&self, at: &Dispatch) {
+        self.worker.suspend().await;
+        match self.bus.suspends().last() {
+            Some(Ok(suspended)) => self.say(suspended),
+            Some(Err(error)) => self.say(error),
+            None => {}
+        }
+        self.tell_the_time(at);
+    }
+
+    fn tell_the_time(&self, at: &Dispatch) {
+        let system = self.bus.bus().system_time(at, &self.platform, 0);
+        let wall = self.bus.bus().wall_time(at, &self.platform, 0, Zone::Utc);
+        match (system, wall) {
+            (Ok(system), Ok(wall)) => self.say(format_args!(
+                "this host is up for {:?}, and the FILETIME is {}",
+                Duration::from_nanos(system.0),
+                wall.filetime().unwrap_or_default()
+            )),
+            (Err(error), _) | (_, Err(error)) => self.say(error),
         }
     }
 
-    /// Suspends the guest, and goes on in what may be another domain on another machine.
-    pub(crate) fn suspend(&'static self, at: &Dispatch) {
-        let outcome = sched::shutdown(&self.platform, SHUTDOWN_SUSPEND);
-        self.timeline.say(
-            "guest",
-            format_args!(
-                "suspended: {}",
-                match outcome {
-                    Ok(false) => "and resumed in another domain",
-                    Ok(true) => "cancelled, nothing has changed",
-                    Err(_) => "Xen refused",
-                }
-            ),
-        );
-        // If it cannot be connected again, nobody believes that it is.
-        let was_up = outcome == Ok(false) && locked(&self.port).take().is_some();
-        if was_up {
-            match self.plug_in_again(at) {
-                Ok(port) => self.timeline.say("guest", format_args!("connected again, port {port}")),
-                Err(stopped) => self.timeline.say("guest", format_args!("not connected again: {stopped}")),
-            }
-        }
-    }
-
-    /// Makes what a driver needs of a domain: event channels, and the connection to the store.
-    fn plug_in(&'static self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
-        let epoch = self.epochs.now();
-        let config = Config { vcpus: &[0], callback: CallbackVia::Gsi(LINE), fifo: true, epoch };
-        self.events.start(at, self.platform.clone(), config).map_err(Stopped::Events)?;
-        self.connect(at)
-    }
-
-    /// Makes it again, in a domain that is new.
-    fn plug_in_again(&'static self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
-        let renewed = self.events.resumed(self.epochs.begin());
-        renewed.and_then(|()| self.events.restart(at)).map_err(Stopped::Events)?;
-        self.connect(at)
-    }
-
-    fn connect(&self, at: &Dispatch) -> Result<EvtchnPort, Stopped> {
-        let port = self.store.connect(at, &self.platform).map_err(Stopped::Connect)?;
-        *locked(&self.port) = Some(port);
-        Ok(port)
-    }
-
-    /// Tells the store of its events, whichever port it has.
-    async fn listen(&'static self, at: &Dispatch) {
-        loop {
-            let Some(port) = *locked(&self.port) else { return };
-            let Ok(channel) = self.events.fixed(at, port) else { return };
-            while channel.wait(at).await.is_ok() {
-                self.store.notify();
-            }
-        }
-    }
-
-    async fn read_all(
-        &self,
-        at: &Dispatch,
-        keys: &[&'static str],
-    ) -> Result<Vec<(&'static str, Option<String>)>, Stopped> {
-        let mut values = Vec::new();
-        for &key in keys {
-            let value = self.read(at, key).await?;
-            match &value {
-                Some(value) => self.timeline.say("guest", format_args!("{key} = `{value}`")),
-                None => self.timeline.say("guest", format_args!("{key}: there is none")),
-            }
-            values.push((key, value));
-        }
-        Ok(values)
-    }
-
-    async fn read(&self, at: &Dispatch, key: &'static str) -> Result<Option<String>, Stopped> {
-        let mut room = [0; LONGEST];
-        loop {
-            match self.store.read(at, key, &mut room).await {
-                Ok(value) => return Ok(Some(String::from_utf8_lossy(value).into_owned())),
-                Err(StoreError::Refused { error: XsError::ENOENT, .. }) => return Ok(None),
-                // The guest was suspended, and is connected again by now: the answer was lost, not the question.
-                Err(StoreError::Disconnected) if locked(&self.port).is_some() => {
-                    self.repeats.fetch_add(1, Relaxed);
-                    self.timeline.say("guest", format_args!("{key}: asked again"));
-                }
-                Err(error) => return Err(Stopped::Read(key, error)),
-            }
-        }
+    /// Has a task end, and waits for it.
+    async fn join<T>(&self, task: JoinHandle<T>) -> Option<T> {
+        task.abort();
+        task.await.ok()
     }
 }
 
-/// The driver's life: it comes up, looks around, and switches the guest off.
-pub(crate) async fn live(at: &mut Dispatch, driver: &'static Driver) -> Result<Found, Stopped> {
+/// The guest's life: it comes up, does what it is asked to, and shuts down.
+pub(crate) async fn live(at: &mut Dispatch, guest: &'static Guest) -> Result<Lived, Stopped> {
+    let (at, platform) = (&*at, &guest.platform);
     // Everybody knows the maker of its processor: there is no page to be lent.
-    let found = x86::Found::on(&driver.platform, || None::<GuestFrame>).map_err(Stopped::NotXen)?;
-    driver.timeline.say("guest", format_args!("found {found}"));
-    let version = version(&driver.platform).await.map_err(Stopped::Xen)?;
-    driver.timeline.say("guest", format_args!("on Xen {version}, as domain {}", driver.platform.domain()));
-    let up = Up { driver, at };
-    let port = driver.plug_in(up.at)?;
-    driver.timeline.say("guest", format_args!("connected to xenstore, port {port}"));
-    let server = driver.executor.within(driver.scope).spawn(driver.slots, serve, driver);
-    // It is being closed, if it takes no more.
-    server.map_err(|_| Stopped::Closing)?.detach();
-    let [one, two, three] = KEYS.map(|keys| driver.read_all(up.at, keys));
-    let (one, two, three) = join3(one, two, three).await;
-    let values = [one?, two?, three?].concat();
-    if let Ok(close) = driver.scope.close() {
-        close.await;
+    let found = x86::Found::on(platform, || None::<GuestFrame>).map_err(Stopped::NotXen)?;
+    let version = version(platform).await.map_err(Stopped::Xen)?;
+    guest.say(format_args!("found {found}: Xen {version}, where it is domain {}", platform.domain()));
+
+    // Before anybody looks for disks, here and in each next domain.
+    let policy = Policy { disks: Wish::Forced, nics: Wish::Forced, boot_emulated: false };
+    let unplugged = Unplugged::new(Unplug::new(policy.devices(), 1), platform.clone());
+    let unplugged = keep(unplugged.map_err(Stopped::Unplug)?);
+    let unplugged = guest.bus.suspend().register(at, unplugged).map_err(Stopped::Listeners)?;
+    guest.say(format_args!("has unplugged {:?}", policy.devices()));
+
+    let lived = guest.bus.run(at, async |_| {
+        guest.tell_the_time(at);
+        let tasks = (
+            guest.bus.spawn(control, guest)?,
+            guest.bus.spawn(devices, guest)?,
+            guest.bus.spawn(terminal, guest)?,
+        );
+        // A guest that nobody can tell anything does not live for ever.
+        let _ = until_cancelled(timeout(LIFE, guest.end.wait())).await;
+        guest.say("closes its devices");
+        let (control, devices, terminal) = tasks;
+        guest.join(devices).await;
+        guest.join(terminal).await;
+        Ok(guest.join(control).await)
+    });
+    let control = lived.await.and_then(|lived| lived).map_err(Stopped::Bus)?;
+    drop(unplugged);
+    if let Some(Err(error)) = control {
+        return Err(Stopped::Control(error));
     }
-    drop(up);
-    driver.timeline.say("guest", "switches itself off");
-    sched::shutdown(&driver.platform, SHUTDOWN_POWEROFF).map_err(Stopped::Xen)?;
-    Ok(Found { version, values })
+
+    let (reason, word) = match *locked(&guest.asked) {
+        Some(Request::Reboot) => (SHUTDOWN_REBOOT, "reboots"),
+        _ => (SHUTDOWN_POWEROFF, "switches itself off"),
+    };
+    guest.say(word);
+    sched::shutdown(platform, reason).map_err(Stopped::Xen)?;
+    Ok(Lived { version, complemented: guest.complemented.load(Relaxed) })
 }
 
-/// Moves the store's bytes.
-async fn serve(at: &mut Dispatch, driver: &'static Driver) {
-    select(pin!(driver.store.serve(at)), pin!(driver.listen(at))).await;
+/// What the toolstack asks for.
+async fn control(at: &mut Dispatch, guest: &'static Guest) -> Result<(), NotWithdrawn> {
+    let at = &*at;
+    let bus = guest.bus.bus();
+    let features = Features::SUSPEND | Features::POWER_OFF | Features::REBOOT;
+    let words = Words::SUSPEND | Words::POWER_OFF | Words::HALT | Words::REBOOT | Words::UNKNOWN;
+    let owner = Owner { features, words, driver: DRIVER };
+    let control = Control::new(at, bus.store(), bus.epochs(), owner);
+    let withdrawn = control.serve(async |news| {
+        guest.say(news);
+        match news {
+            News::Asked(Request::Suspend) => guest.suspend(at).await,
+            News::Asked(Request::Unknown(_)) | News::Published { .. } | News::Failed(_) => {}
+            News::Asked(request) => {
+                *locked(&guest.asked) = Some(request);
+                guest.end.set();
+            }
+        }
+    });
+    withdrawn.await
 }
 
-/// The driver is up; whatever ends that, it lets go of what is Xen's.
-struct Up<'a> {
-    driver: &'a Driver,
-    at: &'a Dispatch,
+/// Devices come, are served, and go.
+async fn devices(at: &mut Dispatch, guest: &'static Guest) {
+    let (at, bus) = (&*at, guest.bus.bus());
+    let mut served: Vec<(Name, JoinHandle<()>)> = Vec::new();
+    shielded(async {
+        let mut room = [0; 256];
+        let follow = children::follow::<_, DEVICES>(at, bus.store(), CLASS, &[], &mut room, {
+            async |change| match change {
+                Change::Arrived(name) => {
+                    guest.timeline.say("guest", format_args!("{CLASS}/{} is there", &*name));
+                    if let Ok(task) = guest.bus.spawn(device, (guest, name)) {
+                        served.push((name, task));
+                    }
+                }
+                Change::Departed(name) => {
+                    guest.timeline.say("guest", format_args!("{CLASS}/{} has gone", &*name));
+                    if let Some((_, task)) = served.iter_mut().find(|(other, _)| *other == name) {
+                        task.abort();
+                        let _ = task.await;
+                    }
+                    served.retain(|(_, task)| !task.is_finished());
+                }
+                Change::Trouble(trouble) => guest.say(trouble),
+            }
+        });
+        let _ = until_cancelled(follow).await;
+        for (_, task) in &served {
+            task.abort();
+        }
+        for (_, task) in served {
+            let _ = task.await;
+        }
+    })
+    .await;
 }
 
-impl Drop for Up<'_> {
-    fn drop(&mut self) {
-        *locked(&self.driver.port) = None;
-        self.driver.store.disconnect(self.at);
+/// A frontend's life.
+async fn device(at: &mut Dispatch, (guest, name): (&'static Guest, Name)) {
+    let directory = Text::<64>::of(format_args!("{CLASS}/{}", &*name)).expect("both are short");
+    let mut left = guest.numbers;
+    guest.busy.fetch_add(1, Relaxed);
+    let mut echo = Echo::new(0..guest.numbers, |told| match told {
+        Told::News(news) => guest.say(format_args!("{}: {news}", &*directory)),
+        Told::Complemented(_) => {
+            left -= 1;
+            guest.complemented.fetch_add(1, Relaxed);
+            if left == 0 {
+                guest.busy.fetch_sub(1, Relaxed);
+            }
+        }
+    });
+    let end = serve(at, &guest.bus.bus(), &directory, &mut echo).await;
+    if left > 0 {
+        guest.busy.fetch_sub(1, Relaxed);
+    }
+    guest.say(format_args!("{}: {end}", &*directory));
+}
+
+/// Answers what is typed, in each domain that the guest is.
+async fn terminal(at: &mut Dispatch, guest: &'static Guest) {
+    let (at, console, epochs) = (&*at, guest.bus.console(), guest.bus.suspend().epochs());
+    loop {
+        let epoch = epochs.now();
+        if let Err(error) = converse(at, console).await {
+            guest.say(error);
+        }
+        epochs.after(at, epoch).await;
+    }
+}
+
+async fn converse(at: &Dispatch, console: &Console<Platform>) -> Result<(), ConsoleError> {
+    console.write_all(at, b"type something\n").await?;
+    let mut typed = [0; 80];
+    loop {
+        let length = console.read(at, &mut typed).await?;
+        console.write_all(at, b"you have typed: ").await?;
+        console.write_all(at, &typed[..length]).await?;
     }
 }
 
@@ -262,10 +314,10 @@ impl fmt::Display for Stopped {
         match self {
             Self::NotXen(error) => error.fmt(f),
             Self::Xen(errno) => write!(f, "Xen answered {errno}"),
-            Self::Events(error) => error.fmt(f),
-            Self::Connect(error) => error.fmt(f),
-            Self::Read(key, error) => write!(f, "{key}: {error}"),
-            Self::Closing => f.write_str("the driver is being removed"),
+            Self::Unplug(error) => error.fmt(f),
+            Self::Listeners(error) => error.fmt(f),
+            Self::Bus(error) => error.fmt(f),
+            Self::Control(error) => error.fmt(f),
         }
     }
 }

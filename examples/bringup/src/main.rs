@@ -12,8 +12,10 @@
 mod arguments;
 mod faults;
 mod guest;
+mod plot;
 mod run;
 mod timeline;
+mod worker;
 
 use std::{env, process::ExitCode};
 

@@ -12,17 +12,22 @@ use kexec::{
     platform::mock::keep,
     trace::{self, Output, Perfetto},
 };
-use xen_harness::{Player, Rig};
+use xen_harness::{BusDriver, Player, Rig};
 use xen_sim::GuestConfig;
 
 use crate::{
     arguments::Arguments,
-    guest::{Driver, live},
+    guest::{Guest, Lived, live},
+    plot::Plot,
     timeline::{self, Timeline},
+    worker::Worker,
 };
 
-/// No guest takes longer to come up.
+/// No guest lives longer.
 const LIMIT: Duration = Duration::from_mins(10);
+
+/// Numbers that each device complements; one goes before it has done so, and comes again.
+const NUMBERS: u64 = 1000;
 
 static PICTURE: Perfetto = Perfetto::new();
 static OUTPUT: Output = Output::new(&PICTURE);
@@ -46,27 +51,26 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
             }
         });
     });
-    let driver = rig.driver(&mut player, "guest");
-    let timeline = Timeline::new(driver, true);
+    let bus = BusDriver::new(&rig, &mut player, keep(Scope::new("guest")), true);
+    let timeline = Timeline::new(bus.executor(), true);
     if looks_at_all {
         trace::set_output(Some(&OUTPUT));
-        driver.trace_tasks(true);
+        bus.executor().trace_tasks(true);
     }
-    let slots = rig.pool::<8192, 4>(&mut player);
-    let guest: &Driver =
-        keep(Driver::new(rig.guest().clone(), driver, slots, keep(Scope::new("guest")), timeline));
-    rig.guest().on_upcall(|vcpu, _| guest.upcall(vcpu));
-    let task = driver.spawn(slots, live, guest).expect("a slot is free");
+    let worker = Worker::new(&rig, &mut player);
+    let guest: &Guest = keep(Guest::new(rig.guest().clone(), bus, timeline, worker, NUMBERS));
+    Plot::Long.begin(&rig, &mut player, guest);
+    let task = bus.spawn(live, guest).expect("a slot is free");
     while !task.is_finished() && player.step(LIMIT) {}
     let time = player.time();
     let outcome = task.try_take();
     let closed = player.close();
-    guest.stop();
     let mut screen = vec![String::new()];
     let mut is_right = true;
     match outcome {
-        Ok(Ok(Ok(found))) => {
-            screen.push(format!("  found Xen {}, and {} keys", found.version, found.values.len()));
+        Ok(Ok(Ok(Lived { complemented, .. }))) => {
+            screen.push(format!("  {complemented:>8} numbers complemented by echo devices"));
+            is_right &= complemented >= 2 * NUMBERS;
         }
         Ok(Ok(Err(stopped))) => {
             screen.push(format!("  the guest has stopped: {stopped}"));
@@ -82,7 +86,7 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
         is_right = false;
     }
     screen.extend(rig.machine().counts().iter().map(|(what, count)| format!("  {count:>8} {what}")));
-    let polls = driver.stats().polls;
+    let polls = bus.executor().stats().polls;
     screen.push(format!("  {polls:>8} polls, {:.3} ms of virtual time", time.as_secs_f64() * 1e3));
     if let Some(file) = &wanted.trace {
         trace::set_output(None);

@@ -1,7 +1,7 @@
 //! The way from a device's first sight to its end.
 #![forbid(unsafe_code)]
 
-use core::{future::pending, pin::pin, time::Duration};
+use core::{fmt, future::pending, pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 use kexec::{
@@ -258,5 +258,14 @@ impl<'l, F: Frontend> Life<'l, F> {
             self.frontend.disconnected(self.at, connection, why);
             self.frontend.told(News::Disconnected(why));
         }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the device is gone",
+            Self::Stopped => "stopped by its driver",
+        })
     }
 }

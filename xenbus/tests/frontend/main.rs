@@ -12,7 +12,7 @@ use kexec::{
 };
 use xen_abi::io::xenbus::XenbusState;
 use xen_harness::{BusError, Player, Rig, WithFaults};
-use xen_sim::{Culprit, DeviceId, Fault, Finding, Mistake, Peer, Suspend, echo::Echo as Backend};
+use xen_sim::{DeviceId, Fault, Peer, Suspend, echo::Echo as Backend};
 use xenbus::frontend::News;
 
 use self::world::{Driver, LIMIT, rig};
@@ -52,18 +52,7 @@ fn judge(world: &World, case: &Case) {
     world.done.add(done.len() as u64);
     world.connections.add(world.driver.connections() as u64);
     assert_eq!(done.iter().collect::<BTreeSet<_>>().len(), done.len(), "{done:?}, {news:?}");
-    // A xenstored that hangs, or whose answers cannot be told apart any more, is not told either of what is not wanted any more.
-    let is_silent = matches!(fault.as_deref(), Some("wedge xenstored" | "garbage from xenstored"));
-    let audit = world.rig.machine().audit(world.rig.guest());
-    // A page that a backend has not let go of is granted still, by a table that has to stay for that.
-    let is_kept = audit.of(Culprit::Backend).next().is_some();
-    let is_excused = |finding: &Finding| match finding.mistake {
-        Mistake::WatchLeft | Mistake::TransactionLeft => is_silent,
-        Mistake::HoleBacked => is_kept,
-        _ => false,
-    };
-    let others = audit.of(Culprit::Guest).filter(|finding| !is_excused(finding));
-    assert_eq!(others.count(), 0, "{audit}\n{news:?}");
+    world.rig.assert_clean(case);
     // Whoever made a connection took it apart.
     let ended = news.iter().filter(|news| matches!(news, News::Disconnected(_))).count();
     assert!(world.driver.connections() <= ended, "{news:?}");
