@@ -68,9 +68,10 @@ use self::{
     two_level::Bits,
 };
 use crate::{
+    cell::{Lent, Loan},
     epoch::Epoch,
     hypercall::event_channel,
-    page::{Lent, Loan, Seam},
+    page::Seam,
 };
 
 /// The event channels of this domain.

@@ -42,6 +42,7 @@
 extern crate std;
 
 pub mod bus;
+mod cell;
 pub mod clock;
 pub mod console;
 pub mod control;

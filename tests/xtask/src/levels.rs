@@ -166,7 +166,7 @@ pub const LEVELS: &[Level] = &[
     },
     Level {
         name: "miri",
-        shows: "no undefined behaviour in kexec's tests under Stacked Borrows and Tree Borrows",
+        shows: "no undefined behaviour under Stacked Borrows and Tree Borrows: kexec, the seam's memory, xenbus's cells",
         duty: Duty::Opportunistic,
         needs: &[],
         run: miri::run,

@@ -27,8 +27,12 @@ const WAYS: &[Way] = &[
     Way { model: "Tree Borrows", seeds: 1, flags: "-Zmiri-tree-borrows" },
 ];
 
-/// What it interprets: kexec, and the accesses to pages that somebody else writes to.
-const TESTS: &[&str] = &["--package kexec --all-features --test miri", "--package xen-abi --lib seam"];
+/// What it interprets: kexec, the accesses to pages that somebody else writes to, and the cells that interrupts look into.
+const TESTS: &[&str] = &[
+    "--package kexec --all-features --test miri",
+    "--package xen-abi --lib seam",
+    "--package xenbus --lib cell",
+];
 
 /// Runs the tests under each model.
 ///

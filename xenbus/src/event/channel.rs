@@ -29,11 +29,7 @@ use super::{
     port::{Armed, Port},
     slot::Slot,
 };
-use crate::{
-    epoch::Epoch,
-    hypercall::event_channel,
-    page::{Loan, Seam},
-};
+use crate::{cell::Loan, epoch::Epoch, hypercall::event_channel, page::Seam};
 
 /// One end of an event channel. Dropping it closes the port; one that the toolstack has made is only masked.
 ///

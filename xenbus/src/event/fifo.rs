@@ -41,7 +41,10 @@ use xen_abi::{
 };
 
 use super::port::Armed;
-use crate::page::{FifoPage, Once, Ram, Seam};
+use crate::{
+    cell::Once,
+    page::{FifoPage, Ram, Seam},
+};
 
 const PENDING: EventWord = 1 << EVTCHN_FIFO_PENDING;
 const MASKED: EventWord = 1 << EVTCHN_FIFO_MASKED;

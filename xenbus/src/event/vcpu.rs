@@ -29,9 +29,10 @@ use super::{
     two_level::Selector,
 };
 use crate::{
+    cell::{Lent, Loan, Once},
     epoch::Epoch,
     hypercall::hvm,
-    page::{FifoPage, Lent, Loan, Once, Ram, Seam, VcpuInfoPage},
+    page::{FifoPage, Ram, Seam, VcpuInfoPage},
 };
 
 /// A place for a virtual CPU.

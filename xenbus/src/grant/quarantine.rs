@@ -8,11 +8,11 @@ use core::{
 
 use kexec::{irql::Dispatch, sync::AutoEvent, time::sleep};
 
-use super::{
-    Grants,
-    share::{Lent, TryLock},
+use super::{Grants, share::Lent};
+use crate::{
+    cell::TryLock,
+    page::{Ram, Seam},
 };
-use crate::page::{Ram, Seam};
 
 /// So many pages are looked after at a time. Those that there is no room for are lost.
 pub const QUARANTINE: usize = 64;

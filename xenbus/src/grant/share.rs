@@ -535,29 +535,3 @@ impl<L: Last> DerefMut for Ending<L> {
         &mut self.0
     }
 }
-
-/// A value for one at a time, of whom nobody waits: at any level.
-pub(super) struct TryLock<T> {
-    is_taken: AtomicBool,
-    value: UnsafeCell<T>,
-}
-
-// SAFETY: one has the value at a time.
-unsafe impl<T: Send> Sync for TryLock<T> {}
-
-impl<T> TryLock<T> {
-    pub(super) const fn new(value: T) -> Self {
-        Self { is_taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
-    }
-
-    /// Does something with the value, unless somebody does.
-    pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
-        if self.is_taken.swap(true, Acquire) {
-            return None;
-        }
-        // SAFETY: nobody else has taken it.
-        let outcome = work(unsafe { &mut *self.value.get() });
-        self.is_taken.store(false, Release);
-        Some(outcome)
-    }
-}
