@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Source: `docs/misc/hvm-emulated-unplug.pandoc`; `xen/include/public/hvm/pvdrivers.h`.
-#![expect(unsafe_code, reason = "ports")]
+#![forbid(unsafe_code)]
 
 mod log;
 mod policy;
@@ -30,10 +30,8 @@ use core::fmt;
 
 use bitflags::bitflags;
 use xen_abi::{
-    console_io::XEN_HVM_DEBUGCONS_IOPORT,
     hvm::emulated_unplug::{
-        BLOCKED, CONTROL, MAGIC, PRODUCTS, Product, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS,
-        UNPLUG_NVME_DISKS, VERSION,
+        CONTROL, MAGIC, PRODUCTS, Product, UNPLUG_AUX_IDE_DISKS, UNPLUG_DISKS, UNPLUG_NICS, UNPLUG_NVME_DISKS,
     },
     seam::Processor,
 };
@@ -43,6 +41,7 @@ pub use self::{
     policy::{Policy, Wish},
     unplugged::Unplugged,
 };
+use crate::x86::privileged::PlatformDevice;
 
 bitflags! {
     /// Emulated devices, by class. CD drives stay.
@@ -113,79 +112,20 @@ impl Unplug {
     ///
     /// See [`UnplugError`]: nothing has gone. A driver that is refused should not run at all.
     pub fn execute(&self, processor: &impl Processor) -> Result<(), UnplugError> {
-        let platform = Platform::find(processor).map_err(UnplugError::NoProtocol)?;
-        if platform.is_blocked {
+        let platform = PlatformDevice::find(processor).map_err(UnplugError::NoProtocol)?;
+        if platform.is_blocked() {
             return Err(UnplugError::BlockedBefore);
         }
         // The first version of the protocol asks nobody who he is.
         if platform.version() != 0 {
             platform.announce(PRODUCT, self.build);
-            let platform = Platform::find(processor).map_err(UnplugError::NoProtocol)?;
-            if platform.is_blocked {
+            let platform = PlatformDevice::find(processor).map_err(UnplugError::NoProtocol)?;
+            if platform.is_blocked() {
                 return Err(UnplugError::Blocked { product: PRODUCT, build: self.build });
             }
         }
         platform.unplug(self.devices);
         Ok(())
-    }
-}
-
-/// The other end of the protocol: who has this has read its magic number, without which nothing is written.
-#[derive(Debug)]
-struct Platform<'p, P> {
-    processor: &'p P,
-    /// The host has refused the drivers. It still takes what they log.
-    is_blocked: bool,
-}
-
-impl<'p, P: Processor> Platform<'p, P> {
-    /// What else the port reads as, if nobody is there.
-    fn find(processor: &'p P) -> Result<Self, u16> {
-        // SAFETY: in a guest that is a port of the platform device, or nobody's. Elsewhere it is a register of a DMA
-        // controller's, and none that reading has an effect on.
-        let magic = unsafe { processor.read_port(CONTROL) };
-        match magic {
-            MAGIC | BLOCKED => Ok(Self { processor, is_blocked: magic == BLOCKED }),
-            other => Err(other),
-        }
-    }
-
-    fn version(&self) -> u8 {
-        // SAFETY: the platform device is there, and says its version.
-        unsafe { self.processor.read_port(VERSION) }
-    }
-
-    fn announce(&self, product: Product, build: u32) {
-        // SAFETY: the platform device is there, and takes two bytes for the product's number.
-        unsafe { self.processor.write_port(VERSION, product.number) };
-        // SAFETY: likewise four bytes, for the build's.
-        unsafe { self.processor.write_port(CONTROL, build) };
-    }
-
-    fn unplug(&self, devices: Devices) {
-        // SAFETY: the platform device is there, and takes two bytes for what to unplug. The devices' memory was never
-        // the guest's.
-        unsafe { self.processor.write_port(CONTROL, devices.bits()) };
-    }
-}
-
-/// A port that takes a log, byte by byte.
-#[derive(Clone, Copy, Debug)]
-enum LogPort {
-    /// Of a platform device that was found.
-    DeviceModel,
-    /// Of Xen's own. What is written to it elsewhere is lost.
-    Xen,
-}
-
-impl LogPort {
-    fn put(self, processor: &impl Processor, byte: u8) {
-        let port = match self {
-            Self::DeviceModel => VERSION,
-            Self::Xen => XEN_HVM_DEBUGCONS_IOPORT,
-        };
-        // SAFETY: what takes a byte at either port does no more with it than to log it.
-        unsafe { processor.write_port(port, byte) };
     }
 }
 

@@ -5,7 +5,7 @@ use core::fmt;
 
 use xen_abi::seam::Processor;
 
-use super::{LogPort, Platform};
+use crate::x86::privileged::{LogPort, PlatformDevice};
 
 /// Bytes of a line, its end not counted: each costs an exit.
 pub const LONGEST_LINE: usize = 255;
@@ -13,8 +13,7 @@ pub const LONGEST_LINE: usize = 255;
 /// A log of the host's that a port takes, line by line. Both ends limit how much they take, and neither says so.
 #[derive(Debug)]
 pub struct PortLog<'p, P> {
-    processor: &'p P,
-    port: LogPort,
+    port: LogPort<'p, P>,
 }
 
 impl<'p, P: Processor> PortLog<'p, P> {
@@ -25,14 +24,13 @@ impl<'p, P: Processor> PortLog<'p, P> {
     /// What its port reads as, if there is no such device model: see
     /// [`UnplugError::NoProtocol`](super::UnplugError::NoProtocol).
     pub fn of_the_device_model(processor: &'p P) -> Result<Self, u16> {
-        let Platform { processor, .. } = Platform::find(processor)?;
-        Ok(Self { processor, port: LogPort::DeviceModel })
+        Ok(Self { port: PlatformDevice::find(processor)?.log() })
     }
 
     /// That of Xen itself, for debugging: nothing may come of it. In a guest of Xen's; callable at any level.
     #[must_use]
     pub const fn of_xen(processor: &'p P) -> Self {
-        Self { processor, port: LogPort::Xen }
+        Self { port: LogPort::of_xen(processor) }
     }
 
     /// Begins a line, which ends when it is dropped. Callable at any level.
@@ -40,7 +38,7 @@ impl<'p, P: Processor> PortLog<'p, P> {
     /// Nothing keeps the lines of two CPUs apart.
     #[must_use]
     pub const fn line(&self) -> Line<'p, P> {
-        Line { processor: self.processor, port: self.port, room: LONGEST_LINE }
+        Line { port: self.port, room: LONGEST_LINE }
     }
 }
 
@@ -50,8 +48,7 @@ impl<'p, P: Processor> PortLog<'p, P> {
 /// What is beyond [`LONGEST_LINE`] is cut off, and an error of the write.
 #[derive(Debug)]
 pub struct Line<'p, P: Processor> {
-    processor: &'p P,
-    port: LogPort,
+    port: LogPort<'p, P>,
     room: usize,
 }
 
@@ -60,7 +57,7 @@ impl<P: Processor> fmt::Write for Line<'_, P> {
         for byte in text.bytes() {
             self.room = self.room.checked_sub(1).ok_or(fmt::Error)?;
             let byte = if byte.is_ascii_control() { b' ' } else { byte };
-            self.port.put(self.processor, byte);
+            self.port.put(byte);
         }
         Ok(())
     }
@@ -68,6 +65,6 @@ impl<P: Processor> fmt::Write for Line<'_, P> {
 
 impl<P: Processor> Drop for Line<'_, P> {
     fn drop(&mut self) {
-        self.port.put(self.processor, b'\n');
+        self.port.put(b'\n');
     }
 }

@@ -57,15 +57,15 @@ impl Found {
         processor: &impl Processor,
         lend: impl FnOnce() -> Option<A>,
     ) -> Result<Self, NotXen> {
-        let leaf = first_leaf(processor)?;
-        let [version, ..] = processor.cpuid(leaf.saturating_add(cpuid::VERSION));
+        let leaves = Leaves::find(processor)?;
+        let [version, ..] = processor.cpuid(leaves.leaf(cpuid::VERSION));
         let maker = maker(processor);
         let instruction = match Instruction::of(&maker) {
             Some(instruction) => instruction,
-            None => page::instruction(processor, leaf, lend)
+            None => page::instruction(processor, leaves, lend)
                 .map_err(|page| NotXen::UnknownProcessor { maker, page })?,
         };
-        Ok(Self { leaf, version: Version::from_word(version), instruction })
+        Ok(Self { leaf: leaves.0, version: Version::from_word(version), instruction })
     }
 }
 
@@ -80,18 +80,29 @@ impl Instruction {
     }
 }
 
-/// The leaf with Xen's signature, if those after it can be believed.
-fn first_leaf(processor: &impl Processor) -> Result<u32, NotXen> {
-    let mut leaves = (cpuid::FIRST_LEAF..cpuid::END_OF_LEAVES).step_by(cpuid::LEAF_STEP as usize);
-    let found = leaves.find_map(|first| {
-        let [last, signature @ ..] = processor.cpuid(first);
-        (signature == cpuid::SIGNATURE).then_some((first, last))
-    });
-    let (first, last) = found.ok_or(NotXen::NoSignature)?;
-    match last.checked_sub(first) {
-        None | Some(..cpuid::FEWEST_LEAVES) => Err(NotXen::TooFewLeaves { first, last }),
-        Some(cpuid::LEAF_STEP..) => Err(NotXen::TooManyLeaves { first, last }),
-        Some(_) => Ok(first),
+/// Xen's CPUID leaves: the first of them has its signature.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaves(u32);
+
+impl Leaves {
+    /// Those of the Xen below a processor, if what they say of themselves can be believed.
+    fn find(processor: &impl Processor) -> Result<Self, NotXen> {
+        let mut leaves = (cpuid::FIRST_LEAF..cpuid::END_OF_LEAVES).step_by(cpuid::LEAF_STEP as usize);
+        let found = leaves.find_map(|first| {
+            let [last, signature @ ..] = processor.cpuid(first);
+            (signature == cpuid::SIGNATURE).then_some((first, last))
+        });
+        let (first, last) = found.ok_or(NotXen::NoSignature)?;
+        match last.checked_sub(first) {
+            None | Some(..cpuid::FEWEST_LEAVES) => Err(NotXen::TooFewLeaves { first, last }),
+            Some(cpuid::LEAF_STEP..) => Err(NotXen::TooManyLeaves { first, last }),
+            Some(_) => Ok(Self(first)),
+        }
+    }
+
+    /// The leaf so many after the first.
+    pub(super) const fn leaf(self, number: u32) -> u32 {
+        self.0.saturating_add(number)
     }
 }
 

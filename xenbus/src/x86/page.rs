@@ -11,26 +11,23 @@
 //!
 //! Xen takes the write of the register for a kernel's beginning, too, and notes whether that is one of 64 bits, as
 //! this is (`hvm_latch_shinfo_size`, `hvm/hvm.c`).
-#![expect(unsafe_code, reason = "Xen is given a page to write to")]
-
-use core::ops::Range;
+#![forbid(unsafe_code)]
 
 use xen_abi::{
-    cpuid,
     hypercall::{ENTRY_SIZE, XEN_VERSION},
     seam::{Access, PAGE_SIZE, Place, Places, Processor},
 };
 
-use super::{PageError, find::Instruction};
+use super::{
+    PageError,
+    find::{Instruction, Leaves},
+    privileged::PageRegister,
+};
 
 const ENTRIES: Places<[u8; ENTRY_SIZE]> = Places::new(0, ENTRY_SIZE, PAGE_SIZE / ENTRY_SIZE);
 
 /// The entry of a call that every Xen has.
 const ENTRY: Place<[u8; ENTRY_SIZE]> = Place::new(XEN_VERSION as usize * ENTRY_SIZE);
-
-/// The registers that a write reaches Xen by: its own are from the first on, or from 0x40000200 on if it plays
-/// Viridian, whose are the first (`guest_wrmsr`, `xen/arch/x86/msr.c`).
-const REGISTERS: Range<u32> = 0x4000_0000..0x4000_0300;
 
 /// What an entry may begin with, for guests that check where calls go to.
 const ENDBR64: [u8; 4] = [0xF3, 0x0F, 0x1E, 0xFA];
@@ -39,29 +36,19 @@ const VMCALL: [u8; 3] = [0x0F, 0x01, 0xC1];
 const VMMCALL: [u8; 3] = [0x0F, 0x01, 0xD9];
 const RET: u8 = 0xC3;
 
-/// The instruction that Xen uses in its hypercall page. `leaf` is the first of its CPUID leaves.
+/// The instruction that Xen uses in its hypercall page.
 pub(super) fn instruction<A: Access>(
     processor: &impl Processor,
-    leaf: u32,
+    leaves: Leaves,
     lend: impl FnOnce() -> Option<A>,
 ) -> Result<Instruction, PageError> {
-    let [pages, register, ..] = processor.cpuid(leaf.saturating_add(cpuid::HYPERCALL_PAGE));
-    if pages == 0 {
-        return Err(PageError::NotOffered);
-    }
-    if !REGISTERS.contains(&register) {
-        return Err(PageError::StrangeRegister(register));
-    }
+    let register = PageRegister::find(processor, leaves)?;
     let page = lend().ok_or(PageError::NotLent)?;
     // A page that Xen does not write to is none that it has written before.
     for entry in (0..ENTRIES.count()).filter_map(|index| ENTRIES.get(index)) {
         page.write(entry, &[0; ENTRY_SIZE]);
     }
-    // The lowest bits are the number of the page that is wanted: the first.
-    let address = page.gfn().0.wrapping_mul(PAGE_SIZE as u64);
-    // SAFETY: CPUID says that Xen has this register. It writes to the page at that address, which was lent for this; its bytes are
-    // reached through `Access` only, which expects that somebody else writes them.
-    unsafe { processor.write_msr(register, address) };
+    register.fill(&page);
     let entry = page.read(ENTRY);
     judge(&entry).ok_or(PageError::StrangeEntry(entry))
 }
