@@ -56,8 +56,6 @@ pub mod page;
 pub mod ring;
 pub mod store;
 pub mod suspend;
-#[cfg(test)]
-mod test_page;
 pub mod unplug;
 pub mod x86;
 

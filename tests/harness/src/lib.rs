@@ -9,7 +9,8 @@
 //! - [`Player`] runs a world once, as fast as it goes, and lets others look on;
 //! - [`Rig`] ties a machine to them;
 //! - [`BusDriver`] is the bus under the drivers of its devices;
-//! - [`WithFaults`] has a scenario enumerate the machine's faults, too.
+//! - [`WithFaults`] has a scenario enumerate the machine's faults, too;
+//! - [`page`] has pages for tests of what needs no machine but somebody who writes to the same bytes.
 //!
 //! # An example
 //!
@@ -56,11 +57,12 @@
 //! .run();
 //! assert!(report.to_string().contains("migrate"));
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bus;
 mod executors;
 mod faults;
+pub mod page;
 mod player;
 mod rig;
 

@@ -19,13 +19,13 @@ use xen_abi::{
     seam::{Access, Mapped, PAGE_SIZE, Place},
     shared_info::{EVTCHN_MASK, EVTCHN_PENDING, VCPU_INFO},
 };
+use xen_harness::page::{Raced, page};
 
 use super::{
     fifo::{Queues, Word},
     port::{Armed, Port},
     two_level::{Bits, Selector},
 };
-use crate::test_page::{Raced, page};
 
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
 const MASKED: u32 = 1 << EVTCHN_FIFO_MASKED;

@@ -11,6 +11,7 @@ use xen_abi::{
     },
     seam::{Access, Mapped},
 };
+use xen_harness::page::page;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
@@ -22,7 +23,6 @@ use super::{
     },
     freeze,
 };
-use crate::test_page::page;
 
 /// A page that both ends have.
 pub(super) struct Shared(pub(super) &'static Mapped);

@@ -1,8 +1,7 @@
-//! Pages for unit tests.
+//! Pages of a test's own, without a machine.
 #![expect(unsafe_code, reason = "a page is made of the test's memory")]
 
-use core::ptr::NonNull;
-use std::{boxed::Box, sync::Mutex, vec::Vec};
+use std::{fmt, ptr::NonNull, sync::Mutex};
 
 use xen_abi::seam::{Access, Beyond, Gfn, Mapped, PAGE_SIZE, Place, Word};
 
@@ -13,7 +12,12 @@ struct Bytes([u8; PAGE_SIZE]);
 static PAGES: Mutex<Vec<&'static Mapped>> = Mutex::new(Vec::new());
 
 /// A page of the test's, full of what nobody has put there, that is never freed.
-pub(crate) fn page() -> &'static Mapped {
+///
+/// # Panics
+///
+/// Another thread has, while it made one.
+#[must_use]
+pub fn page() -> &'static Mapped {
     let page = NonNull::from(Box::leak(Box::new(Bytes([0xA5; PAGE_SIZE])))).cast();
     // SAFETY: a page that nobody else has, and that is there for ever.
     let page: &'static Mapped = Box::leak(Box::new(unsafe { Mapped::new(page, Gfn(1)) }));
@@ -22,9 +26,11 @@ pub(crate) fn page() -> &'static Mapped {
 }
 
 /// A page at which others do something before each access of the code under test.
-pub(crate) struct Raced<'a> {
-    pub(crate) page: &'static Mapped,
-    pub(crate) others: &'a dyn Fn(),
+pub struct Raced<'a> {
+    /// The page.
+    pub page: &'static Mapped,
+    /// What the others do.
+    pub others: &'a dyn Fn(),
 }
 
 impl Raced<'_> {
@@ -70,5 +76,11 @@ unsafe impl Access for Raced<'_> {
 
     fn write_bytes(&self, offset: usize, from: &[u8]) -> Result<(), Beyond> {
         self.page().write_bytes(offset, from)
+    }
+}
+
+impl fmt::Debug for Raced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Raced").field(self.page).finish()
     }
 }
