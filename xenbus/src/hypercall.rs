@@ -7,6 +7,7 @@
 //! - `command`: every call that is made, and what it takes;
 //! - [`event_channel`], [`grant_table`], [`hvm`], [`sched`]: those that change nobody's memory, for anybody. The others belong
 //!   to [pages](crate::page), which answer for it.
+#![deny(unsafe_code)]
 
 use core::fmt;
 

@@ -24,6 +24,18 @@
 //! - [`control`]: what the toolstack asks for, and what it is told of the guest.
 //!
 //! `cargo run -p bringup` shows them at work, on a simulated Xen.
+//!
+//! # Unsafe code
+//!
+//! It is in six files, each for one reason. All others are checked by the compiler, and a test knows the six by name.
+//!
+//! - `cell`: what several share is changed, without a lock that an interrupt could find taken;
+//! - `hypercall/command`: Xen reads and writes what the arguments of a call name;
+//! - `page`: a page is given back when its owner is dropped, and not while somebody else has it;
+//! - `grant/share`: a page stays as long as another domain may use it, and the table as long as there are entries to
+//!   take back;
+//! - `x86/native`: the instructions themselves;
+//! - `x86/privileged`: the registers and ports that may be touched, and what must be known before.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

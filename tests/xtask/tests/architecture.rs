@@ -7,7 +7,7 @@ use std::{
 
 use xtask::architecture::{
     Arrow, Library, Package, When, Workspace,
-    files::{self, LONGEST},
+    files::{self, LONGEST, XENBUS_UNSAFE},
     rooms::{NEVERS, ROOMS},
 };
 
@@ -35,8 +35,14 @@ fn the_files_keep_to_the_rules() {
 /// A repository in files that breaks rules of each kind.
 fn crooked_house(folder: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    if root.exists() {
+        fs::remove_dir_all(&root).expect("a house of before can be torn down");
+    }
     let package = |name: &str, rest: &str| format!("[package]\nname = {name:?}\n{rest}");
-    for (name, text) in [
+    let [_missing, idle, unsafe_files @ ..] = XENBUS_UNSAFE;
+    let unsafe_code = "#![expect(unsafe_code, reason = \"memory\")]\nunsafe fn f() {}\n".to_owned();
+    let unsafe_files = unsafe_files.map(|name| (name, unsafe_code.clone()));
+    let others = [
         (
             "Cargo.toml",
             "[workspace]\nresolver = \"3\"\nmembers = [\"kexec\", \"xenvif\", \"xenvbd\"]\n".to_owned(),
@@ -51,7 +57,10 @@ fn crooked_house(folder: &str) -> PathBuf {
         ("xenvbd/Cargo.toml", package("xenvbd", "[build-dependencies]\nkexec.path = \"../kexec\"\n")),
         ("xenvbd/src/lib.rs", String::new()),
         ("docs/manual.md", String::new()),
-    ] {
+        (idle, "#![forbid(unsafe_code)]\n".to_owned()),
+        ("xenbus/src/ring.rs", unsafe_code),
+    ];
+    for (name, text) in others.into_iter().chain(unsafe_files) {
         let path = root.join(name);
         fs::create_dir_all(path.parent().expect("it has a folder")).expect("a folder can be made");
         fs::write(path, text).expect("a file can be written");
@@ -74,7 +83,11 @@ fn what_is_wrong_in_files_is_found() {
     assert_one(&violations, &["kexec/src/lib.rs", "deny(unsafe_code)"]);
     assert_one(&violations, &["xenvif/src/lib.rs", "lines"]);
     assert_one(&violations, &["docs/"]);
-    assert_eq!(violations.len(), 3, "{violations:?}");
+    let [missing, idle, ..] = XENBUS_UNSAFE;
+    assert_one(&violations, &[missing, "not there"]);
+    assert_one(&violations, &[idle, "strike it out"]);
+    assert_one(&violations, &["xenbus/src/ring.rs", "uses `unsafe`"]);
+    assert_eq!(violations.len(), 6, "{violations:?}");
 }
 
 /// A workspace with a package in each room, where nothing depends on anything.
@@ -241,6 +254,23 @@ fn a_file_must_say_whether_it_uses_unsafe() {
     caught("kexec/src/task.rs", "#![deny(unsafe_code)]\nuse a;");
     caught("kexec/src/task.rs", "use a;\nmod b { #![forbid(unsafe_code)] }");
     caught("kexec/src/platform/mock.rs", "");
+}
+
+#[test]
+fn unsafe_in_other_files_of_xenbus_is_caught() {
+    let complaint = |name, text| files::unlisted(name, text).expect("this is Rust");
+    let fine = |name, text| assert_eq!(complaint(name, text), None);
+    let caught = |name, text| assert_one(&complaint(name, text).into_iter().collect::<Vec<_>>(), &[name]);
+
+    for listed in XENBUS_UNSAFE {
+        fine(listed, "unsafe impl Sync for A {}");
+        fine(listed, "fn f() { unsafe { g() } }");
+        caught(listed, "#![expect(unsafe_code, reason = \"unsafe\")]\n// unsafe\nfn f() {}");
+    }
+    fine("xenbus/src/ring.rs", "//! unsafe\n#![forbid(unsafe_code)]\nfn f() {}");
+    caught("xenbus/src/ring.rs", "#![expect(unsafe_code, reason = \"memory\")]\nunsafe fn f() {}");
+    caught("xenbus/src/ring.rs", "#[unsafe(no_mangle)]\nfn f() {}");
+    caught("xenbus/src/ring/tests.rs", "fn f() { unsafe { g() } }");
 }
 
 #[test]
