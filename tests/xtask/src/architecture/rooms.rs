@@ -81,6 +81,8 @@ pub const ROOMS: &[Room] = &[
     room("xeniface/agent",  None, Only(&["xeniface"]), Free),
     // The other end of each ring, written from the specifications alone.
     room("tests/sim",       Some("xen-sim"),       Only(&["xen-abi"]), Bound),
+    // What any xenstore does for a guest: runs in a guest on any Xen.
+    room("tests/store",     Some("xenstore-suite"), Only(&["kexec", "xen-abi", "xenbus"]), Free),
     // Whatever brings things together.
     room("tests/nt",        Some("nt-sim"),        Anything, Free),
     room("tests/nt/probe",  Some("nt-probe"),      Only(&["nt-sys"]), Bound),
