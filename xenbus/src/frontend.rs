@@ -25,6 +25,74 @@
 //! - [`step`](step()): what a frontend does next, by what the backend says;
 //! - [`Device`]: both directories;
 //! - `life`: the way.
+//!
+//! # A device
+//!
+//! A whole frontend, in a file (`examples/echo/src/frontend.rs`) and in a guest on a simulated Xen: its device is there, has
+//! a thousand numbers complemented although the guest is moved to another host meanwhile, and leaves nothing behind.
+//!
+//! ```
+//! mod echo {
+#![doc = include_str!("../../examples/echo/src/frontend.rs")]
+//! }
+//!
+//! use echo::{Echo, Told};
+//! use kexec::{Scope, irql::Dispatch, platform::mock::keep, sync::ManualEvent};
+//! use xen_harness::{BusDriver, Player, Rig};
+//! use xen_sim::{DeviceConfig, GuestConfig, Suspend, echo::Echo as Backend};
+//! use xenbus::frontend;
+//!
+//! const NUMBERS: u64 = 1000;
+//!
+//! /// The driver of the device, on a bus.
+//! async fn drive(at: &mut Dispatch, driver: &'static BusDriver) -> u64 {
+//!     let at = &*at;
+//!     let done: &ManualEvent = keep(ManualEvent::new(false));
+//!     let serve = async |at: &mut Dispatch, driver: &'static BusDriver| {
+//!         let mut complemented = 0;
+//!         let mut echo = Echo::new(0..NUMBERS, |told| {
+//!             complemented += u64::from(matches!(told, Told::Complemented(_)));
+//!             if complemented == NUMBERS {
+//!                 done.set();
+//!             }
+//!         });
+//!         frontend::serve(at, &driver.bus(), "device/echo/0", &mut echo).await;
+//!         complemented
+//!     };
+//!     let life = driver.run(at, async |_| {
+//!         let device = driver.spawn(serve, driver).expect("there is room for a task");
+//!         done.wait().await;
+//!         // In good order: the backend is told, and lets go.
+//!         device.abort();
+//!         device.await.expect("it comes to its end")
+//!     });
+//!     life.await.expect("the bus starts and stops")
+//! }
+//!
+//! let mut player = Player::new(1);
+//! let rig = Rig::new(&mut player, GuestConfig::default());
+//! let device =
+//!     DeviceConfig { index: 0, frontend: vec![], backend: vec![], protocol: Box::new(Backend::new()) };
+//! rig.machine().toolstack().attach(rig.guest(), device);
+//! let driver = BusDriver::new(&rig, &mut player, keep(Scope::new("guest")), true);
+//! let task = driver.spawn(drive, driver).expect("there is room for a task");
+//!
+//! // Some of the numbers are under way.
+//! for _ in 0..600 {
+//!     player.step(player.time() + HOUR);
+//! }
+//! rig.machine().toolstack().expect_suspend(rig.guest(), Suspend::Migrated);
+//! rig.suspend();
+//! while !task.is_finished() && player.step(player.time() + HOUR) {}
+//!
+//! assert_eq!(rig.guest().domain(), 2, "it has moved");
+//! assert_eq!(task.try_take().expect("it has ended"), Ok(NUMBERS));
+//! player.close().expect("all tasks end");
+//! let audit = rig.machine().audit(rig.guest());
+//! assert!(audit.is_clean(), "{audit}");
+//!
+//! const HOUR: std::time::Duration = std::time::Duration::from_hours(1);
+//! ```
 #![forbid(unsafe_code)]
 
 mod device;

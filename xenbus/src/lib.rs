@@ -13,17 +13,35 @@
 //! }
 //! ```
 //!
+//! From below, what Xen has, as values and as what a task waits for:
+//!
 //! - [`x86`]: the processor's side: CPUID, VMCALL and VMMCALL, the hypercall page. No operating system is in it;
 //! - [`hypercall`]: the calls themselves, over any [`Hypervisor`];
 //! - [`page`]: pages that are shared with Xen and the toolstack, and who gives them back; [`Seam`](page::Seam), all
 //!   that a service needs;
-//! - [`grant`]: what other domains may use, and until when;
 //! - [`event`]: event channels, as what a task waits for;
+//! - [`grant`]: what other domains may use, and until when;
 //! - [`store`]: xenstore, as futures;
-//! - [`suspend`], [`epoch`]: the guest comes back as another domain, and what it had is gone;
-//! - [`control`]: what the toolstack asks for, and what it is told of the guest.
+//! - [`suspend`], [`epoch`]: the guest comes back as another domain, and what it had is gone.
 //!
-//! `cargo run -p bringup` shows them at work, on a simulated Xen.
+//! What a guest is to its toolstack and its host:
+//!
+//! - [`control`]: what the toolstack asks for, and what it is told of the guest;
+//! - [`clock`]: the time, as Xen tells it;
+//! - [`console`]: what the guest says, and what is typed;
+//! - [`unplug`]: emulated devices that are to go;
+//! - [`crash`]: its last words.
+//!
+//! And what devices are made of:
+//!
+//! - [`bus`]: all of this, as their drivers see it; which devices there are;
+//! - [`ring`]: the frontend's end of a shared ring;
+//! - [`frontend`]: the life of a frontend, once for every class, with a whole one as an example.
+//!
+//! `cargo run -p bringup` shows them at work, on a simulated Xen: what each task waits for, from the first hypercall to the
+//! last.
+//!
+#![doc = include_str!("../../examples/bringup/run.svg")]
 //!
 //! # Unsafe code
 //!

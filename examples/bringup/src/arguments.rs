@@ -7,18 +7,22 @@ use std::{fmt, path::PathBuf};
 pub(crate) struct Arguments {
     /// From which all chance is drawn.
     pub(crate) seed: u64,
-    /// Every hypercall, every message to xenstored; and a picture, into this file.
+    /// Every message to xenstored, on the screen; and every poll, into this file.
     pub(crate) trace: Option<PathBuf>,
+    /// A picture that needs no viewer, into this file.
+    pub(crate) picture: Option<PathBuf>,
     /// Every fault at every poll boundary, instead of one run without.
     pub(crate) faults: bool,
 }
 
 /// How it is used.
-pub(crate) const USAGE: &str = "usage: cargo run -p bringup -- [--seed N] [--trace FILE] [--faults]
+pub(crate) const USAGE: &str =
+    "usage: cargo run -p bringup -- [--seed N] [--trace FILE] [--picture FILE] [--faults]
 
-  --seed N      another run: N is any number below 2^64
-  --trace FILE  every message to xenstored as well, and a picture of the run for ui.perfetto.dev
-  --faults      every fault at every poll boundary, instead of one run without";
+  --seed N        another run: N is any number below 2^64
+  --trace FILE    every message to xenstored as well, and a trace of the run for ui.perfetto.dev
+  --picture FILE  a picture of the run, as SVG
+  --faults        every fault at every poll boundary, instead of one run without";
 
 /// Why it cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,9 @@ impl Arguments {
                     wanted.seed = seed.parse().map_err(|_| Misused::NoSeed(seed))?;
                 }
                 "--trace" => wanted.trace = Some(arguments.next().ok_or(Misused::Missing("--trace"))?.into()),
+                "--picture" => {
+                    wanted.picture = Some(arguments.next().ok_or(Misused::Missing("--picture"))?.into());
+                }
                 "--faults" => wanted.faults = true,
                 "--help" | "-h" => return Err(Misused::Help),
                 _ => return Err(Misused::Unknown(argument)),
@@ -71,11 +78,17 @@ mod tests {
     /// A mistyped option must not silently do something else.
     #[test]
     fn says_what_is_wrong() {
-        let all = Arguments { seed: 7, trace: Some("run.json".into()), faults: true };
-        assert_eq!(parsed("--faults --seed 7 --trace run.json"), Ok(all));
+        let all = Arguments {
+            seed: 7,
+            trace: Some("run.json".into()),
+            picture: Some("run.svg".into()),
+            faults: true,
+        };
+        assert_eq!(parsed("--faults --seed 7 --trace run.json --picture run.svg"), Ok(all));
         assert_eq!(parsed(""), Ok(Arguments::default()));
         assert_eq!(parsed("--sed 7"), Err(Misused::Unknown("--sed".into())));
         assert_eq!(parsed("7"), Err(Misused::Unknown("7".into())));
+        assert_eq!(parsed("--picture"), Err(Misused::Missing("--picture")));
         assert_eq!(parsed("--seed"), Err(Misused::Missing("--seed")));
         assert_eq!(parsed("--seed -1"), Err(Misused::NoSeed("-1".into())));
         assert_eq!(

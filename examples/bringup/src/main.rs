@@ -1,17 +1,14 @@
-//! A guest comes up on a simulated Xen: it finds Xen, asks for its version and reads its xenstore, and switches
-//! itself off.
+//! A guest lives on a simulated Xen: all that `xenbus` has, at work. See the README for what happens, and for the options.
 //!
-//! All of it is the project's own code, from the hypercall to the executor; below it is `xen-sim`, which was written
-//! from Xen's headers and documents alone. The lines are what happens, while it happens, in virtual time. Then comes
-//! what was counted, and at last the auditor's verdict: whether the guest has given everything back and has broken no
-//! rule. The exit code is 1 if the verdict is not `clean`, or the guest did not do what it was to do.
-//!
-//! `--faults` does it again and again, with every fault at every poll boundary: the guest may stop early, but it may
-//! leave nothing behind.
+//! - `guest`: the guest's tasks;
+//! - `plot`: what its toolstack does;
+//! - `run`, `timeline`, `picture`: one run, to be looked at;
+//! - `faults`: every run, to be sure of.
 
 mod arguments;
 mod faults;
 mod guest;
+mod picture;
 mod plot;
 mod run;
 mod timeline;

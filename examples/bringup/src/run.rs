@@ -1,9 +1,10 @@
 //! One run, to be looked at.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Write, stdout},
     process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use xen_sim::GuestConfig;
 use crate::{
     arguments::Arguments,
     guest::{Guest, Lived, live},
+    picture::{self, Line},
     plot::Plot,
     timeline::{self, Timeline},
     worker::Worker,
@@ -35,25 +37,32 @@ static OUTPUT: Output = Output::new(&PICTURE);
 /// Runs the guest once, and says what came of it.
 pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     // Better now than after the run.
-    if let Some(file) = &wanted.trace
-        && let Err(error) = File::create(file)
-    {
-        eprintln!("{}: cannot be written: {error}", file.display());
-        return ExitCode::from(2);
+    for file in wanted.trace.iter().chain(&wanted.picture) {
+        if let Err(error) = File::create(file) {
+            eprintln!("{}: cannot be written: {error}", file.display());
+            return ExitCode::from(2);
+        }
     }
     let mut player = Player::new(wanted.seed);
-    let looks_at_all = wanted.trace.is_some();
+    let (looks_at_all, is_traced) =
+        (wanted.trace.is_some(), wanted.trace.is_some() || wanted.picture.is_some());
+    let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
+    let seen = lines.clone();
     let config = GuestConfig { name: "bringup".into(), ..GuestConfig::default() };
     let rig = Rig::watched(&mut player, config, |machine| {
         machine.observe(move |line| {
             if looks_at_all || !line.is_detail {
                 timeline::print(line.at, &line.who, &line.what);
             }
+            if !line.is_detail {
+                let line = Line { at: line.at, who: line.who.clone(), what: line.what.clone() };
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
         });
     });
     let bus = BusDriver::new(&rig, &mut player, keep(Scope::new("guest")), true);
     let timeline = Timeline::new(bus.executor(), true);
-    if looks_at_all {
+    if is_traced {
         trace::set_output(Some(&OUTPUT));
         bus.executor().trace_tasks(true);
     }
@@ -88,12 +97,14 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     screen.extend(rig.machine().counts().iter().map(|(what, count)| format!("  {count:>8} {what}")));
     let polls = bus.executor().stats().polls;
     screen.push(format!("  {polls:>8} polls, {:.3} ms of virtual time", time.as_secs_f64() * 1e3));
-    if let Some(file) = &wanted.trace {
-        trace::set_output(None);
-        match PICTURE.save(file) {
-            Ok(()) => {
-                screen.push(format!("  the picture is in {}: open it in ui.perfetto.dev", file.display()));
-            }
+    trace::set_output(None);
+    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let traced = wanted.trace.as_ref().map(|file| (file, "open it in ui.perfetto.dev", PICTURE.json()));
+    let drawn = wanted.picture.as_ref();
+    let drawn = drawn.map(|file| (file, "open it in a browser", picture::draw(&PICTURE.json(), &lines)));
+    for (file, hint, text) in traced.into_iter().chain(drawn) {
+        match fs::write(file, text) {
+            Ok(()) => screen.push(format!("  the run is in {}: {hint}", file.display())),
             Err(error) => {
                 screen.push(format!("  {}: cannot be written: {error}", file.display()));
                 is_right = false;

@@ -15,6 +15,7 @@ use kexec::{
     shielded,
     sync::ManualEvent,
     time::timeout,
+    yield_now,
 };
 use xen_abi::hvm::params::CallbackVia;
 use xen_sim::Guest;
@@ -188,7 +189,7 @@ impl BusDriver {
     ) -> Result<T, BusError> {
         let epoch = self.suspend.epochs().now();
         let config = Config { vcpus: &[0], callback: CallbackVia::Gsi(28), fifo: self.fifo, epoch };
-        let registration = self.native.start(at, config).map_err(BusError::Start)?;
+        self.native.start(at, config).map_err(BusError::Start)?;
         let services = self.spawn(services, self);
         shielded(async {
             let outcome = match services {
@@ -201,7 +202,14 @@ impl BusDriver {
                 }
                 Err(error) => Err(error),
             };
-            self.native.stop(at, registration).map_err(BusError::Stop)?;
+            loop {
+                match self.native.stop(at) {
+                    Ok(()) => break,
+                    // It may be what this task was woken from.
+                    Err(StopError::Upcall(_) | StopError::InUse) => yield_now().await,
+                    Err(error) => return Err(BusError::Stop(error)),
+                }
+            }
             // It stays if somebody has a page of the guest's still, which the auditor tells.
             let _ = self.grants.close(at);
             outcome

@@ -9,7 +9,7 @@ use core::{
 };
 
 use futures_util::future::{join, join3};
-use kexec::{irql::Dispatch, time::sleep};
+use kexec::{irql::Dispatch, sync::SpinLock, time::sleep};
 use xen_abi::{event_channel::EvtchnPort, seam::Processor};
 
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
 pub struct Native<P: Seam> {
     platform: P,
     suspend: &'static Suspend,
+    registration: SpinLock<Option<Registration<'static>>>,
     pub(super) events: &'static Events<P>,
     pub(super) grants: &'static Grants<P>,
     pub(super) store: &'static Store<P>,
@@ -79,7 +80,18 @@ impl<P: Seam> Native<P> {
         store: &'static Store<P>,
     ) -> Self {
         let (store_port, console_port) = (Port::none(), Port::none());
-        Self { platform, suspend, events, grants, store, store_port, console: None, console_port }
+        let registration = SpinLock::new(None);
+        Self {
+            platform,
+            suspend,
+            registration,
+            events,
+            grants,
+            store,
+            store_port,
+            console: None,
+            console_port,
+        }
     }
 
     /// The same, with the guest's console.
@@ -98,11 +110,7 @@ impl<P: Seam> Native<P> {
     /// # Errors
     ///
     /// Nothing has started.
-    pub fn start(
-        &'static self,
-        at: &Dispatch,
-        config: Config<'_>,
-    ) -> Result<Registration<'static>, StartError> {
+    pub fn start(&'static self, at: &Dispatch, config: Config<'_>) -> Result<(), StartError> {
         let registration = self.suspend.register(at, self).map_err(StartError::Listeners)?;
         self.events.start(at, self.platform.clone(), config).map_err(StartError::Events)?;
         let connected = self.connect_store(at).map_err(StartError::Store);
@@ -113,7 +121,8 @@ impl<P: Seam> Native<P> {
             let _ = self.events.stop(at);
             return Err(error);
         }
-        Ok(registration)
+        *self.registration.lock(at) = Some(registration);
+        Ok(())
     }
 
     /// Moves what the services move: messages of the store, bytes of the console, and pages that others have not let go
@@ -145,8 +154,8 @@ impl<P: Seam> Native<P> {
     /// # Errors
     ///
     /// Somebody uses a channel still, or Xen refuses.
-    pub fn stop(&self, at: &Dispatch, registration: Registration<'static>) -> Result<(), StopError> {
-        drop(registration);
+    pub fn stop(&self, at: &Dispatch) -> Result<(), StopError> {
+        self.registration.lock(at).take();
         self.disconnect(at);
         self.events.stop(at)
     }
