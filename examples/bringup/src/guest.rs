@@ -29,12 +29,12 @@ use xenbus::{
     Errno, NotXen, Version,
     bus::{
         Bus,
-        children::{self, Change, Name},
+        children::{Change, Children, Name},
     },
     clock::Zone,
     console::{Console, ConsoleError},
     control::{Control, Distribution, Features, News, NotWithdrawn, Owner, Request, Words},
-    frontend::serve,
+    frontend::{End, serve},
     hypercall::sched,
     store::Text,
     suspend::Full,
@@ -66,6 +66,7 @@ pub(crate) struct Guest {
     pub(crate) timeline: Timeline,
     /// It suspends the guest, which no task can that is captured then.
     worker: &'static Worker,
+    children: Children<'static, DEVICES>,
     /// Numbers that each device complements in its life.
     numbers: u64,
     /// Numbers that were complemented.
@@ -110,6 +111,7 @@ impl Guest {
             bus,
             timeline,
             worker,
+            children: Children::new(CLASS, &[]),
             numbers,
             complemented: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -231,7 +233,7 @@ async fn devices(at: &mut Dispatch, guest: &'static Guest) {
     let mut served: Vec<(Name, JoinHandle<()>)> = Vec::new();
     shielded(async {
         let mut room = [0; 256];
-        let follow = children::follow::<_, DEVICES>(at, bus.store(), CLASS, &[], &mut room, {
+        let follow = guest.children.follow(at, bus.store(), &mut room, {
             async |change| match change {
                 Change::Arrived(name) => {
                     guest.timeline.say("guest", format_args!("{CLASS}/{} is there", &*name));
@@ -281,6 +283,9 @@ async fn device(at: &mut Dispatch, (guest, name): (&'static Guest, Name)) {
         guest.busy.fetch_sub(1, Relaxed);
     }
     guest.say(format_args!("{}: {end}", &*directory));
+    if end == End::Gone {
+        guest.children.ended(at, &name);
+    }
 }
 
 /// Answers what is typed, in each domain that the guest is.
