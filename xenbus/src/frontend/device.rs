@@ -4,7 +4,10 @@
 use core::fmt;
 
 use kexec::irql::Dispatch;
-use xen_abi::{domid::DomId, io::xenbus::XenbusState};
+use xen_abi::{
+    domid::DomId,
+    io::{xenbus::XenbusState, xs_wire::XsError},
+};
 
 use super::step::{Backend, Phase, Step, step};
 use crate::{
@@ -21,7 +24,7 @@ const COMPLAINT: usize = 512;
 /// Where a device's two halves are.
 ///
 /// Both are read anew for each connection: a guest that was migrated has another backend.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device<'d> {
     frontend: &'d str,
     backend: Text<LONGEST>,
@@ -29,7 +32,8 @@ pub struct Device<'d> {
 }
 
 impl<'d> Device<'d> {
-    /// The device whose frontend has this directory, such as `device/vif/0`; none, if there is no such directory any more.
+    /// The device whose frontend has this directory, such as `device/vif/0`; none, if there is no such directory any
+    /// more.
     ///
     /// **Cancel-safe:** nothing is lost but the answer.
     ///
@@ -117,6 +121,9 @@ impl<'d> Device<'d> {
 fn number<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match answer {
         Err(StoreError::Value { .. }) => Ok(None),
+        // So xenstored refuses what is not there, in a directory that the guest may not read either
+        // (`errno_from_parents`).
+        Err(error) if error.refusal() == Some(XsError::EACCES) => Ok(None),
         answer => optional(answer),
     }
 }

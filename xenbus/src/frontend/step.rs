@@ -46,7 +46,7 @@ pub enum Step {
     GoOn,
     /// It closes: says so, and waits for the backend.
     Close,
-    /// The backend serves its rings no more, and did not wait to be asked: it lets go of them, and says that it is closed.
+    /// The backend serves its rings no more, and did not wait to be asked: it lets go of them, and looks anew.
     Lost,
     /// The device is to go: it ends.
     End,
