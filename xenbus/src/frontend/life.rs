@@ -1,7 +1,7 @@
 //! The way from a device's first sight to its end.
 #![forbid(unsafe_code)]
 
-use core::{fmt, future::pending, pin::pin, time::Duration};
+use core::{fmt, pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 use kexec::{
@@ -13,7 +13,10 @@ use kexec::{
 use xen_abi::io::xenbus::XenbusState;
 
 use super::{Device, Failure, Frontend, HANDSHAKE, News, Phase, Step, Why, device::Followed};
-use crate::{bus::Bus, store::Root};
+use crate::{
+    bus::Bus,
+    store::{Root, StoreError},
+};
 
 /// How a device's life has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_min
 /// Serves the device in this directory, such as `device/vif/0`, until it goes, or the task is
 /// [cancelled](kexec::until_cancelled).
 ///
-/// When the task is cancelled it closes the connection in good order, which takes a few times [`HANDSHAKE`] at most; only then it ends.
+/// When the task is cancelled it closes the connection in good order, which takes a few times [`HANDSHAKE`] at most;
+/// only then it ends.
 ///
-/// **Cancel-safe:** a future that is dropped instead leaves the backend connected to rings that are gone. It finds that out when the next driver
-/// closes them.
+/// **Cancel-safe:** a future that is dropped instead leaves the backend connected to rings that are gone. It finds
+/// that out when the next driver closes them.
 pub async fn serve<F: Frontend>(at: &Dispatch, bus: &F::Bus, directory: &str, frontend: &mut F) -> End {
     let mut life = Life { at, bus, directory, frontend, connection: None, pause: PAUSES.0 };
     shielded(async {
@@ -116,7 +120,18 @@ impl<'l, F: Frontend> Life<'l, F> {
         if matches!(step, Step::Wait | Step::GoOn) {
             device.say(at, store, XenbusState::Initialising).await?;
             self.frontend.told(News::Waits);
-            step = half.until(at, store, Phase::Waits).await?;
+            step = loop {
+                match timeout(PAUSES.1, half.until(at, store, Phase::Waits)).await {
+                    Ok(step) => break step?,
+                    // Who takes the device away, or gives it another backend, need not say so in the directory of
+                    // this one.
+                    Err(_) => match Device::find(at, store, directory).await? {
+                        None => return Ok(Turn::Gone),
+                        Some(found) if found != device => return Ok(Turn::Again),
+                        Some(_) => {}
+                    },
+                }
+            };
         }
         match step {
             Step::GoOn => {}
@@ -208,20 +223,38 @@ impl<'l, F: Frontend> Life<'l, F> {
         }
         match closed {
             Ok(None) => return Turn::Gone,
-            Ok(Some(mut half)) if failure.is_broken() => {
-                let gone = half.until_gone(self.at, self.bus.store()).await;
-                if gone.is_ok() {
-                    return Turn::Gone;
-                }
-                // It is over with this backend, whatever the store says: until there is another, or nobody wants one.
-                pending::<()>().await;
+            Ok(Some(_)) | Err(_) if failure.is_broken() => {
+                return self.until_another().await;
             }
-            Err(_) if failure.is_broken() => pending::<()>().await,
             Ok(Some(_)) | Err(_) => {}
         }
         sleep(self.pause).await;
         self.pause = self.pause.saturating_mul(2).min(PAUSES.1);
         Turn::Again
+    }
+
+    /// It is over with this backend, whatever it says: until it is gone, or the device has another, or nobody wants
+    /// the device.
+    async fn until_another(&self) -> Turn {
+        let Self { at, bus, directory, .. } = *self;
+        let store = bus.store();
+        let mut broken = None;
+        let mut look = async || -> Result<Option<Turn>, StoreError> {
+            let Some(device) = Device::find(at, store, directory).await? else { return Ok(Some(Turn::Gone)) };
+            if device != *broken.get_or_insert(device) {
+                return Ok(Some(Turn::Again));
+            }
+            let mut half = Followed::new(at, store, &device).await?;
+            let gone = timeout(PAUSES.1, half.until_gone(at, store)).await;
+            gone.map_or(Ok(None), |gone| gone.map(|()| Some(Turn::Gone)))
+        };
+        loop {
+            match look().await {
+                Ok(Some(turn)) => return turn,
+                Ok(None) => {}
+                Err(_) => sleep(PAUSES.1).await,
+            }
+        }
     }
 
     /// The driver is to end: closes the connection, if there is one, in good order.
@@ -236,7 +269,8 @@ impl<'l, F: Frontend> Life<'l, F> {
         self.disconnect(Why::Lost);
     }
 
-    /// Closes the device with another look at it, after a turn that was not gone to its end; none, if the device is not there any more.
+    /// Closes the device with another look at it, after a turn that was not gone to its end; none, if the device is
+    /// not there any more.
     async fn close_anew(
         &mut self,
         failure: Option<Failure<F::Error>>,
