@@ -1,0 +1,65 @@
+//! What a backend and a toolstack do to a frontend: the corpus, and inputs by chance.
+#![forbid(unsafe_code)]
+
+mod corpus;
+
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
+
+use xen_fuzz::{
+    mutated, seeded, xenbus_state,
+    xenbus_state::{Action, encode},
+};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus/xenbus_state")
+}
+
+/// Each committed input, and its name.
+fn committed() -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(folder()).expect("the corpus is there").flatten();
+    let read = |path: PathBuf| fs::read(path).expect("it can be read");
+    let files = files.map(|file| (file.file_name().to_string_lossy().into_owned(), read(file.path())));
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes
+/// them. Each meets what it is to meet.
+#[test]
+fn the_corpus_is_what_it_says() {
+    for seed in corpus::seeds() {
+        let input = encode(&seed.actions);
+        if env::var_os("XEN_FUZZ_BLESS").is_some() {
+            fs::write(folder().join(seed.name), &input).expect("the corpus can be written");
+        }
+        assert_eq!(fs::read(folder().join(seed.name)).ok().as_ref(), Some(&input), "{}", seed.name);
+        let met = xenbus_state(&input);
+        for what in seed.meets {
+            assert!(met.contains(what), "{} has met {met:?}", seed.name);
+        }
+    }
+}
+
+/// Whatever is in the corpus, be it found by a fuzzer, does no harm, and does the same again.
+#[test]
+fn the_corpus_does_no_harm() {
+    for (name, input) in committed() {
+        assert_eq!(xenbus_state(&input), xenbus_state(&input), "{name}");
+    }
+}
+
+/// Chance finds what nobody has thought of; a life takes milliseconds, so there are fewer of them than elsewhere. It
+/// goes far: on the way everything is met that the seeds meet.
+#[test]
+fn inputs_by_chance() {
+    let corpus: Vec<Vec<u8>> = committed().into_iter().map(|(_, input)| input).collect();
+    let mut met = BTreeSet::new();
+    for seed in 0..2_000 {
+        met.append(&mut xenbus_state(&seeded(seed, 16 * Action::SIZE)));
+        met.append(&mut xenbus_state(&mutated(seed, &corpus)));
+    }
+    let expected: BTreeSet<_> = corpus::seeds().into_iter().flat_map(|seed| seed.meets).copied().collect();
+    let missed: Vec<_> = expected.difference(&met).collect();
+    assert!(missed.is_empty(), "never met: {missed:?}; met: {met:?}");
+}
