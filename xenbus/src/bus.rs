@@ -14,7 +14,7 @@ pub mod children;
 mod local;
 mod native;
 
-use core::{future::Future, ops::Deref};
+use core::{fmt, future::Future, ops::Deref};
 
 use kexec::irql::Dispatch;
 use xen_abi::{domid::DomId, event_channel::EvtchnPort, grant_table::GrantRef, seam::Access};
@@ -65,7 +65,7 @@ pub trait Bus: Clone {
 }
 
 /// An event channel. It is closed when it is dropped.
-pub trait Channel {
+pub trait Channel: fmt::Debug {
     /// What the other end is told. Callable at any level.
     fn port(&self) -> EvtchnPort;
 
@@ -99,7 +99,7 @@ pub trait Channel {
 ///
 /// When it is dropped that ends; if the other domain does not let go of it, neither the page nor its reference is used
 /// again before it does.
-pub trait SharedPage: Deref<Target: Access> {
+pub trait SharedPage: Deref<Target: Access> + fmt::Debug {
     /// What the other domain is told. Callable at any level.
     fn reference(&self) -> GrantRef;
 }
@@ -110,7 +110,7 @@ pub trait Cache {
     type Shared: SharedPage;
     /// Pages of a lender's, up to `N` of which are lent. Dropped, it takes them back; if that fails, the lender is kept for
     /// ever.
-    type Loan<T: Lender, const N: usize>;
+    type Loan<T: Lender, const N: usize>: fmt::Debug;
 
     /// Sees to it that so many pages can be granted at a time, whatever others take.
     ///

@@ -17,7 +17,6 @@ use crate::{
     guest::{Guest, Lived, Stopped, live},
     plot::Plot,
     timeline::Timeline,
-    worker::Worker,
 };
 
 /// The world of a run: the machine and its guest, and what has become of the guest's life.
@@ -41,8 +40,7 @@ fn world(sim: &mut Sim) -> World {
     let scope = sim.scope("guest");
     let bus = BusDriver::new(&rig, sim, scope, true);
     let timeline = Timeline::new(bus.executor(), false);
-    let worker = Worker::new(&rig, sim);
-    let guest: &Guest = keep(Guest::new(rig.guest().clone(), bus, timeline, worker, NUMBERS));
+    let guest: &Guest = keep(Guest::new(&rig, bus, timeline, NUMBERS));
     Plot::Short.begin(&rig, sim, guest);
     let task = bus.spawn(live, guest).expect("a slot is free");
     World {

@@ -23,7 +23,7 @@ use kexec::{
     until_cancelled,
 };
 use xen_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
-use xen_harness::{BusDriver, BusError};
+use xen_harness::{BusDriver, BusError, Rig};
 use xen_sim::{Guest as Platform, GuestFrame};
 use xenbus::{
     Errno, NotXen, Version,
@@ -42,7 +42,7 @@ use xenbus::{
     version, x86,
 };
 
-use crate::{timeline::Timeline, worker::Worker};
+use crate::timeline::Timeline;
 
 /// The class of the devices that it has drivers for.
 const CLASS: &str = "device/echo";
@@ -61,11 +61,11 @@ const DRIVER: Distribution = match Distribution::new("Xen_Project", "BRINGUP", [
 
 /// The guest, and what it has of Xen.
 pub(crate) struct Guest {
-    pub(crate) platform: Platform,
+    /// It suspends the guest, which no task can that is captured then.
+    rig: Rig,
+    platform: Platform,
     pub(crate) bus: &'static BusDriver,
     pub(crate) timeline: Timeline,
-    /// It suspends the guest, which no task can that is captured then.
-    worker: &'static Worker,
     children: Children<'static, DEVICES>,
     /// Numbers that each device complements in its life.
     numbers: u64,
@@ -99,18 +99,12 @@ pub(crate) enum Stopped {
 }
 
 impl Guest {
-    pub(crate) fn new(
-        platform: Platform,
-        bus: &'static BusDriver,
-        timeline: Timeline,
-        worker: &'static Worker,
-        numbers: u64,
-    ) -> Self {
+    pub(crate) fn new(rig: &Rig, bus: &'static BusDriver, timeline: Timeline, numbers: u64) -> Self {
         Self {
-            platform,
+            rig: rig.clone(),
+            platform: rig.guest().clone(),
             bus,
             timeline,
-            worker,
             children: Children::new(CLASS, &[]),
             numbers,
             complemented: AtomicU64::new(0),
@@ -131,7 +125,7 @@ impl Guest {
 
     /// Suspends itself, as it was asked to, and says what has become of it.
     async fn suspend(&self, at: &Dispatch) {
-        self.worker.suspend().await;
+        self.rig.suspended().await;
         match self.bus.suspends().last() {
             Some(Ok(suspended)) => self.say(suspended),
             Some(Err(error)) => self.say(error),

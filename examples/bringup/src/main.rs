@@ -12,7 +12,6 @@ mod picture;
 mod plot;
 mod run;
 mod timeline;
-mod worker;
 
 use std::{env, process::ExitCode};
 

@@ -67,6 +67,7 @@ impl Toolstack {
         let last = *devices.last().expect("there are two");
         tools.detach(last);
         self.until("the device is gone", || !tools.has(last)).await;
+        sleep(Duration::from_millis(2)).await;
         self.attach(1);
         self.until("it is connected", || self.are_connected()).await;
 

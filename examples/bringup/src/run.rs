@@ -22,7 +22,6 @@ use crate::{
     picture::{self, Line},
     plot::Plot,
     timeline::{self, Timeline},
-    worker::Worker,
 };
 
 /// No guest lives longer.
@@ -66,8 +65,7 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
         trace::set_output(Some(&OUTPUT));
         bus.executor().trace_tasks(true);
     }
-    let worker = Worker::new(&rig, &mut player);
-    let guest: &Guest = keep(Guest::new(rig.guest().clone(), bus, timeline, worker, NUMBERS));
+    let guest: &Guest = keep(Guest::new(&rig, bus, timeline, NUMBERS));
     Plot::Long.begin(&rig, &mut player, guest);
     let task = bus.spawn(live, guest).expect("a slot is free");
     while !task.is_finished() && player.step(LIMIT) {}

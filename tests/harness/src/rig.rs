@@ -46,6 +46,9 @@ struct Wires {
     dice: Mutex<Dice>,
     /// What the guest does to suspend itself.
     suspend: Mutex<Option<Suspend>>,
+    /// A task of the guest's wants it to, and waits.
+    wanted: AutoEvent,
+    done: AutoEvent,
 }
 
 type Suspend = Arc<dyn Fn(&Dispatch) + Send + Sync>;
@@ -98,15 +101,17 @@ impl Rig {
             alarm: AutoEvent::new(false),
             dice: Mutex::new(Dice::new(!seed)),
             suspend: Mutex::default(),
+            wanted: AutoEvent::new(false),
+            done: AutoEvent::new(false),
         });
         machine.attach(Ties(wires.clone()));
         let guest = machine.create(config);
-        let slots = executors.pool::<512, 2>();
+        let slots = executors.pool::<512, 3>();
         let rig = Self { machine, guest, wires };
-        let spawned = rig.wires.machine.spawn(slots, actors, rig.clone());
-        spawned.expect("two slots for two tasks").detach();
-        let spawned = rig.wires.machine.spawn(slots, clock, rig.clone());
-        spawned.expect("two slots for two tasks").detach();
+        let machine = rig.wires.machine;
+        machine.spawn(slots, actors, rig.clone()).expect("a slot for each task").detach();
+        machine.spawn(slots, clock, rig.clone()).expect("a slot for each task").detach();
+        machine.spawn(slots, worker, rig.clone()).expect("a slot for each task").detach();
         rig
     }
 
@@ -145,6 +150,15 @@ impl Rig {
         }
     }
 
+    /// The same, for a task of the guest's, which cannot do it itself: it is captured meanwhile. In Windows, that is what a
+    /// thread at `PASSIVE_LEVEL` is there for.
+    ///
+    /// One task at a time. **Cancel-safe:** the guest may be suspended nevertheless.
+    pub async fn suspended(&self) {
+        self.wires.wanted.set();
+        self.wires.done.wait().await;
+    }
+
     /// The guest's code is at a poll boundary: what is [planned](Machine::plan) for it happens.
     pub fn boundary(&self) {
         self.machine.boundary(self.wires.boundaries());
@@ -179,6 +193,15 @@ async fn actors(_: &mut Dispatch, rig: Rig) {
             rig.machine.step(actor);
             yield_now().await;
         }
+    }
+}
+
+/// Suspends the guest when one of its tasks wants that.
+async fn worker(_: &mut Dispatch, rig: Rig) {
+    loop {
+        rig.wires.wanted.wait().await;
+        rig.suspend();
+        rig.wires.done.set();
     }
 }
 

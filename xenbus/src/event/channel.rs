@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 use core::{
+    fmt,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -35,7 +36,6 @@ use crate::{cell::Loan, epoch::Epoch, hypercall::event_channel, page::Seam};
 ///
 /// It is to be used and dropped at `DISPATCH_LEVEL`, as a task's values are: no suspend may come in between. One that
 /// is of before a suspend answers [`Disconnected`], and is dropped without a word to Xen.
-#[derive(Debug)]
 pub struct Channel<P: Seam> {
     events: &'static Events<P>,
     started: Loan<'static, Started<P>>,
@@ -282,5 +282,15 @@ impl<P: Seam> Drop for Channel<P> {
             // If there is no such port, so much the better.
             let _ = event_channel::close(&self.started.platform, self.port);
         }
+    }
+}
+
+impl<P: Seam> fmt::Debug for Channel<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("port", &self.port)
+            .field("epoch", &self.epoch)
+            .field("slot", self.slot)
+            .finish_non_exhaustive()
     }
 }
