@@ -106,7 +106,7 @@ use kexec::irql::Dispatch;
 use xen_abi::io::xenbus::XenbusState;
 
 pub use self::{
-    device::Device,
+    device::{Device, complain},
     failed::{Failed, Fault},
     life::{End, serve},
     step::{Backend, Phase, Step, step},
@@ -176,7 +176,8 @@ pub trait Frontend {
         async { Ok(()) }
     }
 
-    /// Moves requests and responses, for as long as the backend keeps to the protocol.
+    /// Moves requests and responses, for as long as the backend keeps to the protocol. If it
+    /// [stays](Leave::WhenStopped), it is called again, with the same connection.
     fn run(
         &mut self,
         connection: &mut Self::Connection,
@@ -200,10 +201,26 @@ pub trait Frontend {
     /// The connection has ended: takes it apart.
     fn disconnected(&mut self, at: &Dispatch, connection: Self::Connection, why: Why);
 
+    /// The toolstack wants the device back, whose backend says that it is not `online` any more: whether the frontend lets
+    /// go of it at once.
+    fn wanted_back(&mut self) -> Leave {
+        Leave::AtOnce
+    }
+
     /// Is told how it goes: for logs.
     fn told(&mut self, news: News<Self::Error>) {
         let _ = news;
     }
+}
+
+/// When a frontend lets go of a device that is wanted back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// At once.
+    AtOnce,
+    /// When its task is cancelled: others are asked first, such as whoever has files open on a disk. If they do not want
+    /// to, that can be [told](complain) to the toolstack.
+    WhenStopped,
 }
 
 /// Why a connection has ended.

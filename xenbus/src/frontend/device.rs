@@ -99,15 +99,6 @@ impl<'d> Device<'d> {
         store.print(at, self.own("state"), state.number()).await
     }
 
-    /// Says to the toolstack why the device does not work, as far as it can be said.
-    pub(super) async fn complain(&self, at: &Dispatch, store: &impl Xenstore, why: impl fmt::Display) {
-        let complaint = Text::<COMPLAINT>::of(why);
-        let complaint = complaint.as_deref().unwrap_or("too much is wrong to be said here");
-        // Nobody needs to read it.
-        let key = Path::new("error").join(self.frontend).join("error");
-        let _ = store.write(at, key, complaint.as_bytes()).await;
-    }
-
     /// Reads what the backend says of itself. A state that is no number, or has no meaning, is none.
     async fn look(&self, at: &Dispatch, store: &impl Xenstore) -> Result<Backend, StoreError> {
         let state = number(store.read_number(at, self.backend("state")).await)?;
@@ -115,6 +106,18 @@ impl<'d> Device<'d> {
         let state = state.and_then(|state: u32| XenbusState::try_from(state).ok());
         Ok(Backend { state: state.unwrap_or(XenbusState::Unknown), is_online: online != Some(0) })
     }
+}
+
+/// Says to the toolstack why the device in this directory does not work, or does not go although it is
+/// [wanted back](super::Frontend::wanted_back): in `error/<directory>/error`, as far as it can be said.
+///
+/// **Cancel-safe:** it may have been said.
+pub async fn complain(at: &Dispatch, store: &impl Xenstore, directory: &str, why: impl fmt::Display) {
+    let complaint = Text::<COMPLAINT>::of(why);
+    let complaint = complaint.as_deref().unwrap_or("too much is wrong to be said here");
+    // Nobody needs to read it.
+    let key = Path::new("error").join(directory).join("error");
+    let _ = store.write(at, key, complaint.as_bytes()).await;
 }
 
 /// A number of the backend's, if it has one that can be read: what it writes is its own affair.

@@ -12,7 +12,9 @@ use kexec::{
 };
 use xen_abi::io::xenbus::XenbusState;
 
-use super::{Device, Failure, Frontend, HANDSHAKE, News, Phase, Step, Why, device::Followed};
+use super::{
+    Device, Failure, Frontend, HANDSHAKE, Leave, News, Phase, Step, Why, complain, device::Followed,
+};
 use crate::{
     bus::Bus,
     store::{Root, StoreError},
@@ -139,7 +141,7 @@ impl<'l, F: Frontend> Life<'l, F> {
                 device.say(at, store, XenbusState::Closed).await?;
                 return Ok(Turn::Gone);
             }
-            Step::Close | Step::Lost | Step::Wait => {
+            Step::Close | Step::Leave | Step::Lost | Step::Wait => {
                 self.close(&mut half).await?;
                 return Ok(Turn::Again);
             }
@@ -157,7 +159,7 @@ impl<'l, F: Frontend> Life<'l, F> {
             Err(_) => return Err(Failure::Silent(Phase::Offers, HANDSHAKE)),
             Ok(step) => match step? {
                 Step::GoOn => self.run(&mut half).await?,
-                Step::Close => Left::ToClose,
+                Step::Close | Step::Leave => Left::ToClose,
                 Step::Lost | Step::Wait | Step::End => Left::Lost,
             },
         };
@@ -181,15 +183,23 @@ impl<'l, F: Frontend> Life<'l, F> {
         }
         self.pause = PAUSES.0;
         self.frontend.told(News::Connected);
-        let step = {
-            let runs = pin!(self.frontend.run(connection, at, bus, &device));
-            match select(runs, pin!(half.until(at, store, Phase::Runs))).await {
-                Either::Left((failed, _)) => return Err(Failure::Frontend(failed)),
-                Either::Right((step, _)) => step?,
+        let mut phase = Phase::Runs;
+        loop {
+            let step = {
+                let runs = pin!(self.frontend.run(connection, at, bus, &device));
+                match select(runs, pin!(half.until(at, store, phase))).await {
+                    Either::Left((failed, _)) => return Err(Failure::Frontend(failed)),
+                    Either::Right((step, _)) => step?,
+                }
+            };
+            match step {
+                Step::Close => break,
+                Step::Leave => match self.frontend.wanted_back() {
+                    Leave::AtOnce => break,
+                    Leave::WhenStopped => phase = Phase::Stays,
+                },
+                Step::Wait | Step::GoOn | Step::Lost | Step::End => return Ok(Left::Lost),
             }
-        };
-        if step != Step::Close {
-            return Ok(Left::Lost);
         }
         // What does not come in time does not come at all.
         let _ = timeout(HANDSHAKE, self.frontend.finish(connection, at, bus, &device)).await;
@@ -279,7 +289,7 @@ impl<'l, F: Frontend> Life<'l, F> {
         let store = bus.store();
         let Some(device) = Device::find(at, store, directory).await? else { return Ok(None) };
         if let Some(failure) = failure.filter(Failure::is_broken) {
-            device.complain(at, store, &failure).await;
+            complain(at, store, directory, &failure).await;
         }
         let mut half = Followed::new(at, store, &device).await?;
         self.close(&mut half).await?;

@@ -17,6 +17,8 @@ pub enum Phase {
     Offers,
     /// Both are connected.
     Runs,
+    /// Both are connected, and the toolstack wants the device back: others have to let go of it first.
+    Stays,
     /// It says `Closing`, and waits for the backend to have stopped.
     Closes,
     /// It says `Closed`, and waits for the backend to have let go.
@@ -25,7 +27,8 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Waits, Self::Offers, Self::Runs, Self::Closes, Self::LetsGo];
+    pub const ALL: [Self; 6] =
+        [Self::Waits, Self::Offers, Self::Runs, Self::Stays, Self::Closes, Self::LetsGo];
 }
 
 /// What a backend says of itself.
@@ -48,6 +51,8 @@ pub enum Step {
     Close,
     /// The backend serves its rings no more, and did not wait to be asked: it lets go of them, and looks anew.
     Lost,
+    /// The toolstack wants the device back: it closes, or stays a while.
+    Leave,
     /// The device is to go: it ends.
     End,
 }
@@ -59,11 +64,13 @@ pub enum Step {
 /// | waits | wait | wait | go on | go on | close | close | wait |
 /// | offers | lost | wait | wait | wait | go on | close | lost |
 /// | runs | lost | lost | lost | lost | wait | close | lost |
+/// | stays | lost | lost | lost | lost | wait | wait | lost |
 /// | closes | go on | go on | go on | wait | wait | go on | go on |
 /// | lets go | go on | go on | go on | wait | wait | wait | go on |
 ///
-/// A backend that is not online any more is never waited for in the first phase: the frontend ends where it would wait, and where it would go
-/// on. `Reconfiguring` and `Reconfigured` are as `Connected`.
+/// A backend that is not online any more is never waited for in the first phase: the frontend ends where it would wait,
+/// and where it would go on. Where a frontend that runs would wait or close, it is to leave. `Reconfiguring` and
+/// `Reconfigured` are as `Connected`.
 #[must_use]
 pub const fn step(phase: Phase, backend: Backend) -> Step {
     use XenbusState::{
@@ -84,9 +91,14 @@ pub const fn step(phase: Phase, backend: Backend) -> Step {
             Closed | Unknown => Step::Lost,
         },
         Phase::Runs => match backend.state {
+            Connected | Reconfiguring | Reconfigured | Closing if !backend.is_online => Step::Leave,
             Connected | Reconfiguring | Reconfigured => Step::Wait,
             Closing => Step::Close,
             // It is gone, or began anew, without a word.
+            Closed | Unknown | Initialising | InitWait | Initialised => Step::Lost,
+        },
+        Phase::Stays => match backend.state {
+            Connected | Reconfiguring | Reconfigured | Closing => Step::Wait,
             Closed | Unknown | Initialising | InitWait | Initialised => Step::Lost,
         },
         Phase::Closes => match backend.state {
@@ -106,6 +118,7 @@ impl fmt::Display for Phase {
             Self::Waits => "waits for the backend",
             Self::Offers => "waits for the backend to connect",
             Self::Runs => "runs",
+            Self::Stays => "stays until it is stopped",
             Self::Closes => "closes",
             Self::LetsGo => "waits for the backend to let go",
         })
@@ -139,8 +152,11 @@ mod tests {
                     other => panic!("`{other}` is no step"),
                 };
                 assert_eq!(step(phase, Backend { state, is_online: true }), expected, "{phase:?}, {state}");
-                let ends = phase == Phase::Waits && matches!(expected, Step::Wait | Step::GoOn);
-                let expected = if ends { Step::End } else { expected };
+                let expected = match (phase, expected) {
+                    (Phase::Waits, Step::Wait | Step::GoOn) => Step::End,
+                    (Phase::Runs, Step::Wait | Step::Close) => Step::Leave,
+                    (_, expected) => expected,
+                };
                 assert_eq!(
                     step(phase, Backend { state, is_online: false }),
                     expected,
