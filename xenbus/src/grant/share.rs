@@ -365,13 +365,15 @@ impl<P: Seam> Granted<P> {
         GrantRef(reference(self.frame.number.load(Relaxed), self.index))
     }
 
-    /// Takes it back, unless the page is in use: one read-modify-write. What was granted in another epoch is
-    /// nobody's in this one, and no entry is touched.
+    /// Takes it back, unless the page is in use: one read-modify-write.
     ///
     /// `xen/include/public/grant_table.h`, "Invalidating an unused `GTF_permit_access` entry".
     fn revoke(self, now: Epoch) -> Result<Reference<P>, (Self, InUse)> {
         let Self { frame, index, flags, epoch } = self;
-        if epoch != now {
+        // In another domain it was not granted, and the entry is invalid; but one that was written by a CPU that was
+        // not captured when it should have been is taken back like any other. There is none, if the table has become
+        // smaller.
+        if epoch != now && !frame.is_mapped() {
             return Ok(Reference { frame, index });
         }
         // SAFETY: this is a granted one.

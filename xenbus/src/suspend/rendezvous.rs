@@ -7,22 +7,23 @@ use kexec::irql::Dispatch;
 
 /// How all CPUs of a guest meet: a driver's, a test's.
 ///
-/// What it promises is what listeners and frontends are written on. That it is wrong to break it goes without saying; it is
-/// not unsafe, since whatever they share is shared as if nobody were captured.
+/// What it promises is what listeners and frontends are written on. To break it is wrong, and not unsafe: whatever
+/// they share is shared as if nobody were captured, and no page is given back by the epoch alone.
 pub trait Rendezvous {
-    /// Does `work` while every other CPU is captured: at `DISPATCH_LEVEL`, from where it was at a lower one, so that nobody has a
-    /// [`SpinLock`](kexec::sync::SpinLock) and no task is in the middle of a poll. This CPU runs no DPC meanwhile.
+    /// Does `work` while every other CPU is captured: at `DISPATCH_LEVEL`, from where it was at a lower one, so that
+    /// nobody has a [`SpinLock`](kexec::sync::SpinLock) and no task is in the middle of a poll. This CPU runs no DPC
+    /// meanwhile.
     fn hold<T>(&self, at: &Dispatch, work: impl FnOnce() -> T) -> T;
 
-    /// Does `work` while interrupts are off at every CPU, between whichever instructions they were when these were turned
-    /// off. Called in the work of [`hold`](Self::hold).
+    /// Does `work` while interrupts are off at every CPU, between whichever instructions they were when these were
+    /// turned off. Called in the work of [`hold`](Self::hold).
     ///
-    /// A CPU that waits for an answer of another's would not come to that: who cannot get them all turns them on again for
-    /// a moment.
+    /// A CPU that waits for an answer of another's would not come to that: who cannot get them all turns them on
+    /// again for a moment.
     fn silence<T>(&self, at: &Dispatch, work: impl FnOnce() -> T) -> T;
 
-    /// Has every virtual CPU, the calling one too, do `work` with its own number, and comes back when all have. Called in the work of
-    /// [`silence`](Self::silence).
+    /// Has every virtual CPU, the calling one too, do `work` with its own number, and comes back when all have.
+    /// Called in the work of [`silence`](Self::silence).
     fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync));
 }
 
@@ -50,7 +51,8 @@ impl<'a> Captured<'a> {
         Self { at, on_each_cpu: rendezvous }
     }
 
-    /// The level, for locks: nobody has one. It is no leave to do what is done *up to* `DISPATCH_LEVEL`, such as to map a page.
+    /// The level, for locks: nobody has one. It is no leave to do what is done *up to* `DISPATCH_LEVEL`, such as to
+    /// map a page.
     #[must_use]
     pub fn at(&self) -> &'a Dispatch {
         self.at

@@ -161,6 +161,22 @@ fn quarantine_ends_with_the_domain() {
     world.is_clean();
 }
 
+/// A CPU that is not captured when it should be may grant something in the new domain by what it knew of the old one:
+/// a page that somebody uses is not given back all the same, whatever epoch it is from.
+#[test]
+fn granted_by_who_was_not_captured() {
+    let world = World::new(1, 1);
+    let mut cache = GrantCache::<_, 4>::new(world.grants);
+    let shared = world.share(&mut cache);
+    world.suspend.epochs().begin();
+    let mapping = world.map(shared.reference());
+    let held = dispatch(|at| shared.end(&mut cache, at)).expect_err("it is in use");
+    world.dom0().unmap(mapping).expect("it is mapped");
+    drop(dispatch(|at| held.what.end(&mut cache, at)).expect("nobody uses it"));
+    drop(cache);
+    world.is_clean();
+}
+
 /// A domain that is not trusted sees nothing of what was in the page before; one that is gets it as it is.
 #[test]
 fn a_page_is_zeroed_for_who_is_not_trusted() {
