@@ -1,8 +1,8 @@
 //! What the driver of a device has of Xen.
 //!
-//! It sees a [`Bus`], and no hypervisor. Inside of the bus driver that is the services themselves, which [`Native`] ties
-//! together; in an image of its own, an interface to them; in a test, a simulation. No Rust type crosses from image to
-//! image.
+//! It sees a [`Bus`], and no hypervisor. Inside of the bus driver that is the services themselves, which [`Native`]
+//! ties together; in an image of its own, an interface to them; in a test, a simulation. No Rust type crosses from
+//! image to image.
 //!
 //! - [`Bus`]: xenstore, epochs, [event channels](Channel), [pages that are shared](SharedPage), and what a
 //!   [queue](Cache) grants;
@@ -69,8 +69,8 @@ pub trait Channel: fmt::Debug {
     /// What the other end is told. Callable at any level.
     fn port(&self) -> EvtchnPort;
 
-    /// Says whether the last event has brought something to do, and waits for the next one. Events that bring nothing are let come less and less
-    /// often.
+    /// Says whether the last event has brought something to do, and waits for the next one. Events that bring nothing
+    /// are let come less and less often.
     ///
     /// **Cancel-safe:** no event is lost.
     ///
@@ -94,8 +94,8 @@ pub trait Channel: fmt::Debug {
     fn bind(&self, at: &Dispatch, place: usize) -> Result<(), ChannelError>;
 }
 
-/// A page of the driver's own that another domain may use; what it derefs to are its bytes, which that one may change at any
-/// time.
+/// A page of the driver's own that another domain may use; what it derefs to are its bytes, which that one may change
+/// at any time.
 ///
 /// When it is dropped that ends; if the other domain does not let go of it, neither the page nor its reference is used
 /// again before it does.
@@ -108,8 +108,8 @@ pub trait SharedPage: Deref<Target: Access> + fmt::Debug {
 pub trait Cache {
     /// A page of the driver's own that is shared.
     type Shared: SharedPage;
-    /// Pages of a lender's, up to `N` of which are lent. Dropped, it takes them back; if that fails, the lender is kept for
-    /// ever.
+    /// Pages of a lender's, up to `N` of which are lent. Dropped, it takes them back; if that fails, the lender is
+    /// kept for ever.
     type Loan<T: Lender, const N: usize>: fmt::Debug;
 
     /// Sees to it that so many pages can be granted at a time, whatever others take.
@@ -140,8 +140,8 @@ pub trait Cache {
     ///
     /// # Errors
     ///
-    /// There is no reference to be had, the page is too high, the lender has none of this index, or `N` are lent. The loan is as
-    /// it was.
+    /// There is no reference to be had, the page is too high, the lender has none of this index, or `N` are lent. The
+    /// loan is as it was.
     fn lend<T: Lender, const N: usize>(
         &mut self,
         at: &Dispatch,

@@ -157,10 +157,11 @@ impl<'a, S: Root> Control<'a, S> {
         }
     }
 
-    /// Tells its owner the [news](Self::next), one after the other, until the task is asked to end; then [stops](Self::stop). What the
-    /// owner does with news is not waited for then, but dropped at its next await.
+    /// Tells its owner the [news](Self::next), one after the other, until the task is asked to end; then
+    /// [stops](Self::stop). What the owner does with news is not waited for then, but dropped at its next await.
     ///
-    /// **Cancel-safe:** it is [shielded] from the task's cancellation; dropped by something else, what was published stays.
+    /// **Cancel-safe:** it is [shielded] from the task's cancellation; dropped by something else, what was published
+    /// stays.
     ///
     /// # Errors
     ///
@@ -237,7 +238,8 @@ impl<'a, S: Root> Control<'a, S> {
         }
     }
 
-    /// Looks for news once. Requests come first, since nothing that fails may keep the guest from doing what it is asked for.
+    /// Looks for news once. Requests come first, since nothing that fails may keep the guest from doing what it is
+    /// asked for.
     async fn news(&mut self) -> Result<Option<News>, TransactionError<StoreError>> {
         let (at, store, epoch) = (self.at, self.store, self.epochs.now());
         let watched = self.set_watch().await;

@@ -70,7 +70,8 @@ impl Epochs {
         }
     }
 
-    /// Begins the next: the guest has come back as another domain. Callable at any level, by the only one who is not captured.
+    /// Begins the next: the guest has come back as another domain. Callable at any level, by the only one who is not
+    /// captured.
     pub fn begin(&self) -> Epoch {
         let next = Epoch(self.now().0.wrapping_add(1));
         self.now.store(next.0, Relaxed);

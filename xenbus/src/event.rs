@@ -241,8 +241,8 @@ impl<P: Seam> Events<P> {
         self.started.lend().map(|started| started.is_fifo())
     }
 
-    /// Shows somebody the page that is shared with Xen, and where the `vcpu_info` of the virtual CPU at this place is; none,
-    /// if it has none.
+    /// Shows somebody the page that is shared with Xen, and where the `vcpu_info` of the virtual CPU at this place
+    /// is; none, if it has none.
     pub(crate) fn with_info<T>(
         &self,
         place: usize,

@@ -16,9 +16,9 @@
 //! ```
 //!
 //! [`serve`] goes that way, again and again, until the device goes or its driver does. Whatever happens, at whatever
-//! await, it tears down what there is, and goes round or ends: the backend closes, vanishes, hangs, begins anew or breaks the
-//! protocol; a driver was here before; the guest is suspended and wakes up with another backend; the driver is stopped. What
-//! differs from class to class is a [`Frontend`].
+//! await, it tears down what there is, and goes round or ends: the backend closes, vanishes, hangs, begins anew or
+//! breaks the protocol; a driver was here before; the guest is suspended and wakes up with another backend; the
+//! driver is stopped. What differs from class to class is a [`Frontend`].
 //!
 //! - [`Frontend`]: what a class of device adds;
 //! - [`Failed`]: what it cannot go on for, and whether that is the backend's fault;
@@ -28,8 +28,9 @@
 //!
 //! # A device
 //!
-//! A whole frontend, in a file (`examples/echo/src/frontend.rs`) and in a guest on a simulated Xen: its device is there, has
-//! a thousand numbers complemented although the guest is moved to another host meanwhile, and leaves nothing behind.
+//! A whole frontend, in a file (`examples/echo/src/frontend.rs`) and in a guest on a simulated Xen: its device is
+//! there, has a thousand numbers complemented although the guest is moved to another host meanwhile, and leaves
+//! nothing behind.
 //!
 //! ```
 //! mod echo {
@@ -118,8 +119,8 @@ use crate::{
 
 /// What a class of device adds to the life that all have.
 ///
-/// Its futures are dropped at any await, when the connection ends under them. What is not to be lost then belongs into the
-/// frontend or into the connection, which [`disconnected`](Self::disconnected) gives back.
+/// Its futures are dropped at any await, when the connection ends under them. What is not to be lost then belongs
+/// into the frontend or into the connection, which [`disconnected`](Self::disconnected) gives back.
 pub trait Frontend {
     /// What it has of Xen.
     type Bus: Bus;
@@ -130,8 +131,8 @@ pub trait Frontend {
     /// What can go wrong besides.
     type Error: Copy + fmt::Debug + fmt::Display + From<Fault>;
 
-    /// What the frontend says when it has published its keys: `Initialised`, and then the backend connects first, as in blkif; or
-    /// `Connected`, and both do at once, as in netif.
+    /// What the frontend says when it has published its keys: `Initialised`, and then the backend connects first, as
+    /// in blkif; or `Connected`, and both do at once, as in netif.
     const PUBLISHED: XenbusState = XenbusState::Initialised;
 
     /// Reads what the backend offers, anew for each connection, and makes what the connection needs.
@@ -146,8 +147,8 @@ pub trait Frontend {
         device: &Device<'_>,
     ) -> impl Future<Output = Result<Self::Connection, Failed<Self::Error>>>;
 
-    /// Writes the keys that the backend connects by, and removes those of another connection that this one does not have. All of it is done, or
-    /// nothing. It may be asked several times.
+    /// Writes the keys that the backend connects by, and removes those of another connection that this one does not
+    /// have. All of it is done, or nothing. It may be asked several times.
     ///
     /// # Errors
     ///
@@ -186,7 +187,8 @@ pub trait Frontend {
         device: &Device<'_>,
     ) -> impl Future<Output = Failed<Self::Error>>;
 
-    /// The connection is about to be closed, in good order: takes the responses that are still to come. It has [`HANDSHAKE`] for that.
+    /// The connection is about to be closed, in good order: takes the responses that are still to come. It has
+    /// [`HANDSHAKE`] for that.
     fn finish(
         &mut self,
         connection: &mut Self::Connection,
@@ -201,8 +203,8 @@ pub trait Frontend {
     /// The connection has ended: takes it apart.
     fn disconnected(&mut self, at: &Dispatch, connection: Self::Connection, why: Why);
 
-    /// The toolstack wants the device back, whose backend says that it is not `online` any more: whether the frontend lets
-    /// go of it at once.
+    /// The toolstack wants the device back, whose backend says that it is not `online` any more: whether the frontend
+    /// lets go of it at once.
     fn wanted_back(&mut self) -> Leave {
         Leave::AtOnce
     }
@@ -218,8 +220,8 @@ pub trait Frontend {
 pub enum Leave {
     /// At once.
     AtOnce,
-    /// When its task is cancelled: others are asked first, such as whoever has files open on a disk. If they do not want
-    /// to, that can be [told](complain) to the toolstack.
+    /// When its task is cancelled: others are asked first, such as whoever has files open on a disk. If they do not
+    /// want to, that can be [told](complain) to the toolstack.
     WhenStopped,
 }
 

@@ -38,8 +38,8 @@
 //! - [`ring`]: the frontend's end of a shared ring;
 //! - [`frontend`]: the life of a frontend, once for every class, with a whole one as an example.
 //!
-//! `cargo run -p bringup` shows them at work, on a simulated Xen: what each task waits for, from the first hypercall to the
-//! last.
+//! `cargo run -p bringup` shows them at work, on a simulated Xen: what each task waits for, from the first hypercall
+//! to the last.
 //!
 #![doc = include_str!("../../examples/bringup/run.svg")]
 //!

@@ -60,8 +60,9 @@ impl<P: Seam> Page<P> {
     ///
     /// It cannot be mapped just now.
     pub(crate) fn of_the_toolstack(platform: &P, gfn: Gfn) -> Result<Self, NoMemory> {
-        // SAFETY: the toolstack puts such pages where no RAM of the guest's is, and who has the other end of the ring keeps to its protocol or is
-        // found out. It stays the toolstack's when it is given back: only the mapping goes.
+        // SAFETY: the toolstack puts such pages where no RAM of the guest's is, and who has the other end of the ring
+        // keeps to its protocol or is found out. It stays the toolstack's when it is given back: only the mapping
+        // goes.
         let frame = unsafe { platform.existing(gfn) }?;
         Ok(Self(Owned { frame: ManuallyDrop::new(frame), platform: platform.clone() }))
     }
@@ -146,8 +147,8 @@ impl<P: Seam> Drop for XenPage<P> {
             RemoveFromPhysmap { domid: DOMID_SELF, gpfn: self.gfn().0, ..RemoveFromPhysmap::default() };
         // SAFETY: what is there is Xen's page, which nobody reaches any more.
         let removed = unsafe { command::REMOVE_FROM_PHYSMAP.call(&self.hole.platform, &mut argument) };
-        // What Xen will not take out stays where it is, hole and all: it writes there. But in a domain that is new since a
-        // suspend, nothing may be there.
+        // What Xen will not take out stays where it is, hole and all: it writes there. But in a domain that is new
+        // since a suspend, nothing may be there.
         if matches!(removed, Ok(_) | Err(Errno::ENOENT)) {
             // SAFETY: this is the last of the owner.
             unsafe { ManuallyDrop::drop(&mut self.hole) };
@@ -243,7 +244,8 @@ impl<P: Seam> FifoPage<P> {
         Ok(Self(ManuallyDrop::new(page)))
     }
 
-    /// Makes it the next 1024 ports' again, in a domain that is new since a suspend, or has been reset. Callable at any level.
+    /// Makes it the next 1024 ports' again, in a domain that is new since a suspend, or has been reset. Callable at
+    /// any level.
     ///
     /// # Errors
     ///
@@ -302,7 +304,8 @@ impl<P: Seam> VcpuInfoPage<P> {
     ///
     /// # Errors
     ///
-    /// What Xen answered: `EINVAL`, if the CPU has registered one, or is not the one that calls; `ENOENT`, if there is no such CPU. The page is given back.
+    /// What Xen answered: `EINVAL`, if the CPU has registered one, or is not the one that calls; `ENOENT`, if there
+    /// is no such CPU. The page is given back.
     pub fn register(page: Ram<P>, vcpu: u32) -> Result<Self, Errno> {
         register_vcpu_info(&page, vcpu)?;
         Ok(Self(ManuallyDrop::new(page)))

@@ -1,8 +1,8 @@
 //! The frontend's end of a shared ring: `io/ring.h`.
 //!
-//! A frontend [puts](Front::put) requests into free slots and [publishes](Front::publish) them together, which says whether
-//! the backend wants to be notified; it [takes](Front::take) responses until there are none, and [rests](Front::rest)
-//! before it waits for an event. None of this waits: async code decides only when.
+//! A frontend [puts](Front::put) requests into free slots and [publishes](Front::publish) them together, which says
+//! whether the backend wants to be notified; it [takes](Front::take) responses until there are none, and
+//! [rests](Front::rest) before it waits for an event. None of this waits: async code decides only when.
 //!
 //! The backend can write to every byte of the ring at any time. Of what is there, the frontend reads its producer index
 //! and the responses, each once, and judges the index before anything else; its own indices it keeps to itself.
@@ -107,7 +107,8 @@ where
         self.slots.saturating_sub(self.put.wrapping_sub(self.taken))
     }
 
-    /// Puts a request into the next slot; false if none is free. The backend does not look at it before it is published.
+    /// Puts a request into the next slot; false if none is free. The backend does not look at it before it is
+    /// published.
     pub fn put(&mut self, _at: &Dispatch, request: &Q) -> bool {
         if self.free() == 0 {
             return false;
@@ -125,7 +126,8 @@ where
         if before == now {
             return false;
         }
-        // A barrier, both ways: the requests are there before the index says so, and the index before the backend's wish is read.
+        // A barrier, both ways: the requests are there before the index says so, and the index before the backend's
+        // wish is read.
         page.swap(REQ_PROD, now);
         self.published = now;
         now.wrapping_sub(page.load(REQ_EVENT)) < now.wrapping_sub(before)
@@ -149,8 +151,8 @@ where
         Ok(Some(response))
     }
 
-    /// Asks the backend for an event with its next response, and says whether there is one already: then take it first, as no event comes
-    /// for that.
+    /// Asks the backend for an event with its next response, and says whether there is one already: then take it
+    /// first, as no event comes for that.
     ///
     /// # Errors
     ///

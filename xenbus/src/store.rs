@@ -162,11 +162,12 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         }
     }
 
-    /// Finds the ring that the toolstack has made for this domain, and begins to use it. The port is what [`notify`](Self::notify) is to be
-    /// called for.
+    /// Finds the ring that the toolstack has made for this domain, and begins to use it. The port is what
+    /// [`notify`](Self::notify) is to be called for.
     ///
-    /// Also after the guest was suspended: then the ring is another, and what was on its way is [`Disconnected`](StoreError::Disconnected). In
-    /// the same domain, a message of which a part was sent is sent to its end first.
+    /// Also after the guest was suspended: then the ring is another, and what was on its way is
+    /// [`Disconnected`](StoreError::Disconnected). In the same domain, a message of which a part was sent is sent to
+    /// its end first.
     ///
     /// At `DISPATCH_LEVEL`.
     ///
@@ -208,13 +209,14 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         self.bell.set();
     }
 
-    /// How many messages there were that nobody has asked for: replies to nothing, events of no watch. Xenstored may send an event of a watch
-    /// that was just removed, and no others. At `DISPATCH_LEVEL`.
+    /// How many messages there were that nobody has asked for: replies to nothing, events of no watch. Xenstored may
+    /// send an event of a watch that was just removed, and no others. At `DISPATCH_LEVEL`.
     pub fn strays(&self, at: &Dispatch) -> u32 {
         self.line.lock(at).link.strays()
     }
 
-    /// Where this client is in the streams of bytes, for a [`CrashStore`]. Callable at any level, by anyone, at any time.
+    /// Where this client is in the streams of bytes, for a [`CrashStore`]. Callable at any level, by anyone, at any
+    /// time.
     pub fn framing(&self) -> &Framing {
         &self.framing
     }

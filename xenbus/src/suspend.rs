@@ -152,8 +152,8 @@ impl<const N: usize> Suspend<N> {
         &self.epochs
     }
 
-    /// Has a listener called after each suspend that was not cancelled, after those that have registered before, until the
-    /// registration is dropped. One that registers while a suspend runs is not called for that.
+    /// Has a listener called after each suspend that was not cancelled, after those that have registered before,
+    /// until the registration is dropped. One that registers while a suspend runs is not called for that.
     ///
     /// # Errors
     ///
@@ -162,8 +162,8 @@ impl<const N: usize> Suspend<N> {
         self.listeners.register(at, listener)
     }
 
-    /// Suspends the guest. It comes back when the toolstack lets it: at once, or in a year, perhaps on another host; no deadline
-    /// counts that time.
+    /// Suspends the guest. It comes back when the toolstack lets it: at once, or in a year, perhaps on another host;
+    /// no deadline counts that time.
     ///
     /// To be called at `DISPATCH_LEVEL` by what is not captured itself: see the [module](self).
     ///

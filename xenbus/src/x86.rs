@@ -6,8 +6,8 @@
 //! - `privileged`: the registers and ports by which Xen and its device model are told something;
 //! - `native`: this processor, [`Native`], and the [`Xen`] below it.
 //!
-//! All but the last go by a [`Processor`](xen_abi::seam::Processor) and the [`Access`](xen_abi::seam::Access) to a page:
-//! any will do, a simulated one too, and the code is there for every architecture.
+//! All but the last go by a [`Processor`](xen_abi::seam::Processor) and the [`Access`](xen_abi::seam::Access) to a
+//! page: any will do, a simulated one too, and the code is there for every architecture.
 #![deny(unsafe_code)]
 
 mod find;

@@ -1,4 +1,5 @@
-//! A guest lives on a simulated Xen: all that `xenbus` has, at work. See the README for what happens, and for the options.
+//! A guest lives on a simulated Xen: all that `xenbus` has, at work. See the README for what happens, and for the
+//! options.
 //!
 //! - `guest`: the guest's tasks;
 //! - `plot`: what its toolstack does;

@@ -1,7 +1,7 @@
 //! A run as a picture that needs no viewer: who waited for what, and what the other half did meanwhile.
 //!
-//! A track for each backend, with its states, and one for each of the guest's tasks: dark where it is polled, coloured by
-//! what it waits for. What the toolstack does goes through all of them, and is told below.
+//! A track for each backend, with its states, and one for each of the guest's tasks: dark where it is polled,
+//! coloured by what it waits for. What the toolstack does goes through all of them, and is told below.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
@@ -240,7 +240,8 @@ fn count(number: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Each task has its track, each backend its states, each deed of the toolstack's its line; and what is no XML is escaped.
+    /// Each task has its track, each backend its states, each deed of the toolstack's its line; and what is no XML is
+    /// escaped.
     #[test]
     fn everything_is_drawn() {
         let trace = r#"{"traceEvents":[

@@ -17,7 +17,8 @@ use crate::guest::Guest;
 pub(crate) enum Plot {
     /// A device, and that is all.
     Short,
-    /// Two devices, one of which goes and comes again; a suspend that is cancelled, and a migration; a line at the console.
+    /// Two devices, one of which goes and comes again; a suspend that is cancelled, and a migration; a line at the
+    /// console.
     Long,
 }
 

@@ -1,9 +1,10 @@
 //! kexec at work: a staged deadlock, and the task table that names it.
 //!
-//! Two tasks of a [`driver`] wait for each other, among others that wait for good reasons. Nothing is wrong with any of
-//! them as seen from outside: no CPU is busy, no doorbell is on its way, no lock spins. The task table says where each of
-//! them is parked. This program prints it, points at the two, and writes the table to a file, as a bugcheck callback or a
-//! debugger would: `cargo xtask tasks` prints the same from that. If what it says is not so, the exit code is 1.
+//! Two tasks of a [`driver`] wait for each other, among others that wait for good reasons. Nothing is wrong with any
+//! of them as seen from outside: no CPU is busy, no doorbell is on its way, no lock spins. The task table says where
+//! each of them is parked. This program prints it, points at the two, and writes the table to a file, as a bugcheck
+//! callback or a debugger would: `cargo xtask tasks` prints the same from that. If what it says is not so, the exit
+//! code is 1.
 
 mod driver;
 

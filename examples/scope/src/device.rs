@@ -170,8 +170,8 @@ async fn read(_: &mut Dispatch, (queue, buffers): (&'static Queue, Arc<Buffers>)
 
 /// The task of a ring: hands the buffers that come back to those who wait for them.
 ///
-/// When it is to end, all reads have ended before it. Their buffers may still be the backend's, which writes to them: so
-/// it stays until the last one is back. A future that is dropped could not do that; this section is shielded.
+/// When it is to end, all reads have ended before it. Their buffers may still be the backend's, which writes to them:
+/// so it stays until the last one is back. A future that is dropped could not do that; this section is shielded.
 async fn serve_ring(_: &mut Dispatch, (queue, timeline): (&'static Queue, Timeline)) {
     shielded(async {
         let Err(Cancelled) = until_cancelled(async {

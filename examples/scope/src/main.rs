@@ -1,9 +1,9 @@
 //! kexec at work: a device is removed in the middle of its transfers.
 //!
-//! Its tasks are in scopes ([`device`]), which end in order. The backend ([`backend`]) has some of its buffers by then, and
-//! cannot be told to stop; so the end of each ring waits for them ([`buffers`] says where each of them is). All of it runs
-//! under virtual time, and prints what happened when. What the last lines mark `ok` was checked: the exit code is 1 if
-//! anything marked is not so.
+//! Its tasks are in scopes ([`device`]), which end in order. The backend ([`backend`]) has some of its buffers by
+//! then, and cannot be told to stop; so the end of each ring waits for them ([`buffers`] says where each of them is).
+//! All of it runs under virtual time, and prints what happened when. What the last lines mark `ok` was checked: the
+//! exit code is 1 if anything marked is not so.
 
 mod backend;
 mod buffers;

@@ -1,9 +1,9 @@
 //! kexec at work: questions to a peer that is slow, and sometimes silent.
 //!
-//! A driver reads values from a store ([`store`]). The daemon at the other end ([`daemon`]) answers when it likes, so that
-//! each question has a deadline, is repeated with more patience, and may be given up: by its deadline, by whoever wanted
-//! to know, or because the driver is to end. Four hours of that go by in milliseconds, since the time is virtual. What the
-//! last lines mark `ok` was checked: the exit code is 1 if anything marked is not so.
+//! A driver reads values from a store ([`store`]). The daemon at the other end ([`daemon`]) answers when it likes, so
+//! that each question has a deadline, is repeated with more patience, and may be given up: by its deadline, by
+//! whoever wanted to know, or because the driver is to end. Four hours of that go by in milliseconds, since the time
+//! is virtual. What the last lines mark `ok` was checked: the exit code is 1 if anything marked is not so.
 
 mod daemon;
 mod store;

@@ -1,8 +1,8 @@
 //! What a xenstored can send to a guest's client.
 //!
-//! An input is a list of [`Action`]s: questions that the guest asks, and whatever a xenstored does to their ring, in the right form or in none.
-//! Nothing of that may panic the client, keep it busy for ever, or have it send anything but whole requests; and when the connection is made
-//! anew, it is as good as on the first day.
+//! An input is a list of [`Action`]s: questions that the guest asks, and whatever a xenstored does to their ring, in
+//! the right form or in none. Nothing of that may panic the client, keep it busy for ever, or have it send anything
+//! but whole requests; and when the connection is made anew, it is as good as on the first day.
 #![forbid(unsafe_code)]
 
 mod action;
@@ -167,8 +167,8 @@ pub(crate) fn note(met: &Met, what: &'static str, is_so: bool) {
     }
 }
 
-/// With a xenstored that does what it should, everything works: as many questions, transactions and watches at a time as there are places. So none
-/// was lost.
+/// With a xenstored that does what it should, everything works: as many questions, transactions and watches at a time
+/// as there are places. So none was lost.
 async fn is_as_good_as_new(at: &Dispatch, client: &Client, guest: &Guest, daemon: &mut Daemon) {
     daemon.begin_anew();
     client.connect(at, guest).expect("there is a ring");

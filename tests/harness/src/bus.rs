@@ -31,7 +31,8 @@ use xenbus::{
 use crate::{Executors, Rig};
 
 /// The services of `xenbus`, as a driver ties them together for its guest: interrupts reach the event channels, a
-/// [suspend](Rig::suspend) of the rig's goes through all of them, and [`run`](Self::run) is from their start to their stop.
+/// [suspend](Rig::suspend) of the rig's goes through all of them, and [`run`](Self::run) is from their start to their
+/// stop.
 ///
 /// The guest's upcalls come by one virtual CPU, on a line that other devices might have, too.
 pub struct BusDriver {
@@ -70,8 +71,8 @@ pub enum BusError {
 }
 
 impl BusDriver {
-    /// The driver of a rig's guest, on an executor `guest`, whose tasks are all in the scope: with the FIFO ABI for events, if
-    /// Xen has it, or with bitmaps.
+    /// The driver of a rig's guest, on an executor `guest`, whose tasks are all in the scope: with the FIFO ABI for
+    /// events, if Xen has it, or with bitmaps.
     ///
     /// # Panics
     ///

@@ -54,8 +54,8 @@ pub trait WithFaults {
     #[must_use]
     fn machine_faults(self) -> Self;
 
-    /// Adds those of a machine whose guest has devices: `kill backends`, `close backends`, `wedge backends`, `garbage from backends`. They
-    /// happen to the backends of all its devices.
+    /// Adds those of a machine whose guest has devices: `kill backends`, `close backends`, `wedge backends`, `garbage
+    /// from backends`. They happen to the backends of all its devices.
     #[must_use]
     fn backend_faults(self) -> Self;
 }
@@ -80,9 +80,10 @@ fn with<W: AsRef<Rig> + 'static>(
 }
 
 impl Rig {
-    /// Asserts that the guest has left nothing behind, and broken no rule, in a run with this fault: but what nobody would
-    /// have taken from it. A xenstored that hangs, or whose answers cannot be told apart any more, is not told what is not
-    /// wanted any more; and a page that a backend has not let go of is granted still, by a table that has to stay for that.
+    /// Asserts that the guest has left nothing behind, and broken no rule, in a run with this fault: but what nobody
+    /// would have taken from it. A xenstored that hangs, or whose answers cannot be told apart any more, is not told
+    /// what is not wanted any more; and a page that a backend has not let go of is granted still, by a table that has
+    /// to stay for that.
     ///
     /// # Panics
     ///

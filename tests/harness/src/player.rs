@@ -40,7 +40,8 @@ impl Player {
         Self { seed, is_wild: false, dice: Dice::new(seed), executors: Vec::new(), now: Instant::START }
     }
 
-    /// The same, under a [wild plan](Plan::wild) from this seed: doorbells are late, come twice, or are answered in the middle of a wake.
+    /// The same, under a [wild plan](Plan::wild) from this seed: doorbells are late, come twice, or are answered in
+    /// the middle of a wake.
     #[must_use]
     pub fn wild(seed: u64) -> Self {
         Self { is_wild: true, ..Self::new(seed) }
@@ -52,8 +53,8 @@ impl Player {
         self.now.since(Instant::START)
     }
 
-    /// Lets the next thing happen: the executor that is due goes on, whichever the seed says if there are several. False if nothing
-    /// is on its way before `until`.
+    /// Lets the next thing happen: the executor that is due goes on, whichever the seed says if there are several.
+    /// False if nothing is on its way before `until`.
     pub fn step(&mut self, until: Duration) -> bool {
         let due = self.executors.iter().filter_map(|executor| executor.platform().due()).min();
         let Some(due) = due.filter(|due| due.since(Instant::START) <= until) else { return false };

@@ -70,7 +70,8 @@ impl Rig {
         Self::watched(executors, config, |_| ())
     }
 
-    /// The same, of a machine to which something is done before it has a guest: somebody [looks on](Machine::observe), for instance.
+    /// The same, of a machine to which something is done before it has a guest: somebody [looks
+    /// on](Machine::observe), for instance.
     ///
     /// # Panics
     ///
@@ -134,8 +135,8 @@ impl Rig {
         executor
     }
 
-    /// Says what the guest does to suspend itself: its code that ends in `SCHEDOP_shutdown`, and what it does after that. It is called when no task of
-    /// the guest's runs.
+    /// Says what the guest does to suspend itself: its code that ends in `SCHEDOP_shutdown`, and what it does after
+    /// that. It is called when no task of the guest's runs.
     pub fn on_suspend(&self, suspend: impl Fn(&Dispatch) + Send + Sync + 'static) {
         *locked(&self.wires.suspend) = Some(Arc::new(suspend));
     }
@@ -150,8 +151,8 @@ impl Rig {
         }
     }
 
-    /// The same, for a task of the guest's, which cannot do it itself: it is captured meanwhile. In Windows, that is what a
-    /// thread at `PASSIVE_LEVEL` is there for.
+    /// The same, for a task of the guest's, which cannot do it itself: it is captured meanwhile. In Windows, that is
+    /// what a thread at `PASSIVE_LEVEL` is there for.
     ///
     /// One task at a time. **Cancel-safe:** the guest may be suspended nevertheless.
     pub async fn suspended(&self) {

@@ -91,8 +91,8 @@ impl Function for Xenbus {
 
     fn stop(running: Running, passive: &mut Passive) {
         running.interrupt.disconnect(passive);
-        // SAFETY: `quiesce` has run the executors down. With the interrupt, and the DPCs that it has queued, the last one
-        // that could wake a task has gone.
+        // SAFETY: `quiesce` has run the executors down. With the interrupt, and the DPCs that it has queued, the last
+        // one that could wake a task has gone.
         unsafe { running.memory.free() };
     }
 }

@@ -21,7 +21,8 @@ unsafe extern "C" fn DriverEntry(driver: PDRIVER_OBJECT, _registry_path: PUNICOD
         unsafe { device::install::<Xenbus>(driver) };
         STATUS_SUCCESS
     } else {
-        // SAFETY: without a driver object this is the dump's copy of the image, entered after everything else has stopped.
+        // SAFETY: without a driver object this is the dump's copy of the image, entered after everything else has
+        // stopped.
         let mut crash = unsafe { Crash::assume() };
         dump::enter(&mut crash)
     }

@@ -19,8 +19,8 @@ pub(crate) fn xen() -> Option<Result<Xen, NotXen>> {
     let page = LENT.try_lock()?;
     Some(Xen::detect(|| {
         let frame = Gfn(page.number());
-        // SAFETY: the page is data of the image's, which is not paged and may be written. Only who has the lock uses it, by
-        // this, and what Xen writes is expected.
+        // SAFETY: the page is data of the image's, which is not paged and may be written. Only who has the lock uses
+        // it, by this, and what Xen writes is expected.
         Some(unsafe { Mapped::new(page.address(), frame) })
     }))
 }

@@ -100,8 +100,8 @@ impl<P: Seam> Native<P> {
         Self { console: Some(console), ..self }
     }
 
-    /// Starts the services. From now on, interrupts are to call [`Events::upcall`], and [`serve`](Self::serve) is to run.
-    /// It ends with [`stop`](Self::stop).
+    /// Starts the services. From now on, interrupts are to call [`Events::upcall`], and [`serve`](Self::serve) is to
+    /// run. It ends with [`stop`](Self::stop).
     ///
     /// A guest need not have a console: that the toolstack has made none is no error.
     ///
@@ -160,8 +160,8 @@ impl<P: Seam> Native<P> {
         self.events.stop(at)
     }
 
-    /// The system time, on the virtual CPU at this place of the list of [`start`](Self::start), by the processor that this
-    /// is called on. See [`clock`].
+    /// The system time, on the virtual CPU at this place of the list of [`start`](Self::start), by the processor that
+    /// this is called on. See [`clock`].
     ///
     /// At `DISPATCH_LEVEL` or above.
     ///

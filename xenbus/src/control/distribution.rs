@@ -1,11 +1,12 @@
 //! `drivers/<n>`: which drivers the guest has, and of which version.
 //!
-//! Each driver says so in a node of its own: vendor, name, version, and `(DEBUG)` if it is a debug build, with a space between
-//! any two. Toolstacks parse that, and scanners for old versions do. A driver looks for the node that it had before, a
-//! release build's being a debug build's and one version's being another's; otherwise it takes the first that is free.
+//! Each driver says so in a node of its own: vendor, name, version, and `(DEBUG)` if it is a debug build, with a
+//! space between any two. Toolstacks parse that, and scanners for old versions do. A driver looks for the node that
+//! it had before, a release build's being a debug build's and one version's being another's; otherwise it takes the
+//! first that is free.
 //!
-//! Sources: `docs/misc/xenstore-paths.pandoc`, `~/drivers/$INDEX`, for the node; the form is a convention of all Windows
-//! drivers.
+//! Sources: `docs/misc/xenstore-paths.pandoc`, `~/drivers/$INDEX`, for the node; the form is a convention of all
+//! Windows drivers.
 #![forbid(unsafe_code)]
 
 use core::fmt;

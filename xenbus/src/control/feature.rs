@@ -1,7 +1,7 @@
 //! `control/feature-*`: what the guest does when it is asked to.
 //!
-//! The toolstack may have made these nodes, with nothing in them; a guest that does what it is asked for writes "1" there. It is
-//! never told that it may: if it may not, it does what it is asked for all the same.
+//! The toolstack may have made these nodes, with nothing in them; a guest that does what it is asked for writes "1"
+//! there. It is never told that it may: if it may not, it does what it is asked for all the same.
 //!
 //! Each node has one owner, who knows nothing of the others' nodes: the bus driver, or an agent.
 //!
@@ -83,8 +83,8 @@ impl Published {
         Ok(refused)
     }
 
-    /// Leaves the nodes as they were: the toolstack's with nothing in them, as the guest could not make them again; and the
-    /// guest's own not at all.
+    /// Leaves the nodes as they were: the toolstack's with nothing in them, as the guest could not make them again;
+    /// and the guest's own not at all.
     pub(super) async fn withdraw(&self, at: &Dispatch, store: &impl Xenstore) -> Result<(), StoreError> {
         for (feature, node) in self.nodes() {
             let withdrawn = match (is_there(at, store, node).await?, self.made.contains(feature)) {

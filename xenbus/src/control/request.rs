@@ -133,9 +133,9 @@ impl Requests {
 
     /// Takes the word that is there, if it is one of those that are listened for.
     ///
-    /// **Cancel-safe:** nothing is lost, and nothing taken twice: what may have been acknowledged is cleared up by the next
-    /// call. One case it cannot tell: a word that the toolstack takes back at the very moment at which its acknowledgement
-    /// is dropped on the way counts as taken.
+    /// **Cancel-safe:** nothing is lost, and nothing taken twice: what may have been acknowledged is cleared up by
+    /// the next call. One case it cannot tell: a word that the toolstack takes back at the very moment at which its
+    /// acknowledgement is dropped on the way counts as taken.
     pub(super) async fn take<'a, S: Root>(
         &mut self,
         at: &'a Dispatch,

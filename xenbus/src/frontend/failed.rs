@@ -12,8 +12,8 @@ use crate::{
 
 /// Why a frontend cannot go on.
 ///
-/// A [`Fault`], and all that makes one, is converted by `?`, and judged by where it comes from: what the bus does not give
-/// now may be there later; a ring in which something impossible is written was written by the backend.
+/// A [`Fault`], and all that makes one, is converted by `?`, and judged by where it comes from: what the bus does not
+/// give now may be there later; a ring in which something impossible is written was written by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed<E> {
     /// It may be better next time: the connection is closed, and another made after a while.

@@ -1,7 +1,7 @@
 //! What a frontend does next, by what its backend says of itself.
 //!
-//! There is no table of this in Xen's documents but the diagram in `io/blkif.h`, section "STATE DIAGRAMS"; the rest is what
-//! Linux's frontends and backends do with each other (`io/xenbus.h` has the states).
+//! There is no table of this in Xen's documents but the diagram in `io/blkif.h`, section "STATE DIAGRAMS"; the rest
+//! is what Linux's frontends and backends do with each other (`io/xenbus.h` has the states).
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -131,7 +131,8 @@ mod tests {
 
     use super::*;
 
-    /// The table that a reader sees, and not another one, is what a frontend goes by; each cell of it, and what stands below it.
+    /// The table that a reader sees, and not another one, is what a frontend goes by; each cell of it, and what
+    /// stands below it.
     #[test]
     fn the_table() {
         let rows: Vec<Vec<&str>> = include_str!("step.rs")
@@ -172,8 +173,8 @@ mod tests {
         }
     }
 
-    /// Whatever a backend says and however often it changes its mind, a frontend that closes comes to an end as soon as the backend is
-    /// closed or gone, and one that runs never takes a backend for its own that has begun anew.
+    /// Whatever a backend says and however often it changes its mind, a frontend that closes comes to an end as soon
+    /// as the backend is closed or gone, and one that runs never takes a backend for its own that has begun anew.
     #[test]
     fn there_is_a_way_out() {
         for state in [XenbusState::Closed, XenbusState::Unknown] {

@@ -26,7 +26,8 @@ struct Call<T> {
     what: PhantomData<fn(&mut T)>,
 }
 
-// SAFETY: each of these commands takes a structure of that type by its address, reads and writes it, and no other memory.
+// SAFETY: each of these commands takes a structure of that type by its address, reads and writes it, and no other
+// memory.
 pub(crate) const VERSION: Command<()> = unsafe { Command::new(XEN_VERSION, XENVER_VERSION) };
 // SAFETY: as above.
 pub(crate) const ALLOC_UNBOUND: Command<evtchn::AllocUnbound> =

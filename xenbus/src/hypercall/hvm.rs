@@ -30,11 +30,13 @@ pub fn set_param<H: Hypervisor>(hypervisor: &H, index: u32, value: u64) -> Resul
     command::SET_PARAM.call(hypervisor, &mut param).map(drop)
 }
 
-/// Lets a virtual CPU's upcalls come by an interrupt vector of its own, for good: the domain's callback interrupt is none of its any more.
+/// Lets a virtual CPU's upcalls come by an interrupt vector of its own, for good: the domain's callback interrupt is
+/// none of its any more.
 ///
 /// # Errors
 ///
-/// What Xen answered: `EINVAL` for a vector below 16; `ENOENT`, if there is no such CPU; `ENOSYS` and `EOPNOTSUPP`, if it cannot do that.
+/// What Xen answered: `EINVAL` for a vector below 16; `ENOENT`, if there is no such CPU; `ENOSYS` and `EOPNOTSUPP`,
+/// if it cannot do that.
 pub fn set_evtchn_upcall_vector<H: Hypervisor>(hypervisor: &H, vcpu: u32, vector: u8) -> Result<(), Errno> {
     let mut argument = EvtchnUpcallVector { vcpu, vector, ..EvtchnUpcallVector::default() };
     command::SET_EVTCHN_UPCALL_VECTOR.call(hypervisor, &mut argument).map(drop)

@@ -249,7 +249,8 @@ proptest! {
     }
 }
 
-/// A protocol with short numbers sees the lowest bits, and what was answered stays answered until they come round again.
+/// A protocol with short numbers sees the lowest bits, and what was answered stays answered until they come round
+/// again.
 #[test]
 fn short_numbers() {
     let mut pending = Pending::<u32, 256>::new();

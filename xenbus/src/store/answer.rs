@@ -7,8 +7,8 @@ use super::permission::Permission;
 
 /// An integer that a node's value can be.
 ///
-/// A value is one if it is a decimal number of the type, and nothing else: no sign that is not needed, no space, no nul and
-/// no newline at its end.
+/// A value is one if it is a decimal number of the type, and nothing else: no sign that is not needed, no space, no
+/// nul and no newline at its end.
 pub trait Number: FromStr + sealed::Named {}
 
 mod sealed {

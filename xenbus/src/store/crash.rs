@@ -52,8 +52,8 @@ impl<P: Seam> CrashStore<P> {
         Self { framing: Framing::new(), line: RefCell::new(Line { link: Link::new(), to: None }), patience }
     }
 
-    /// Finds the ring, and goes on where the other client was. Without a framing, or with one that is not of a connection, it is taken for granted
-    /// that both streams are between two messages.
+    /// Finds the ring, and goes on where the other client was. Without a framing, or with one that is not of a
+    /// connection, it is taken for granted that both streams are between two messages.
     ///
     /// # Errors
     ///

@@ -53,8 +53,8 @@ pub enum StoreError {
         /// What it has to be.
         wanted: &'static str,
     },
-    /// The answer has so many bytes (of a list that came in pieces, so many at least; of permissions, so many entries), which is more than there
-    /// is room for.
+    /// The answer has so many bytes (of a list that came in pieces, so many at least; of permissions, so many
+    /// entries), which is more than there is room for.
     NoRoom {
         /// What was asked.
         asked: Asked,

@@ -1,9 +1,9 @@
 //! Where the messages end in the two streams of bytes: what another client needs to go on in the middle.
 //!
 //! In a crash, the CPU that moves the bytes is stopped between any two of its instructions, perhaps with the
-//! connection's lock, and never goes on. Whoever writes the dump has the same ring, and a message in it of which only a part was
-//! sent, and another of which only a part was taken. The [`Framing`] says how they go on. It is written without a lock
-//! that a reader would need, and it is right after each single store:
+//! connection's lock, and never goes on. Whoever writes the dump has the same ring, and a message in it of which only
+//! a part was sent, and another of which only a part was taken. The [`Framing`] says how they go on. It is written
+//! without a lock that a reader would need, and it is right after each single store:
 //!
 //! | step of the client | what a reader finds if it is the last |
 //! |---|---|
@@ -18,9 +18,9 @@
 //! | `received` says that they were taken | the rest is to be thrown away, and the ring's index is to be set to `received` |
 //! | the ring's index is set to `received` | the rest is to be thrown away |
 //!
-//! So a message has begun when one word says so, and the two indices that the domain moves are here before they are in the
-//! page: what is in the page is not believed. Each store is a release, so that they are seen in their order; a CPU that
-//! has stopped has no stores on their way for ever.
+//! So a message has begun when one word says so, and the two indices that the domain moves are here before they are
+//! in the page: what is in the page is not believed. Each store is a release, so that they are seen in their order; a
+//! CPU that has stopped has no stores on their way for ever.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{
@@ -45,7 +45,8 @@ const LONGEST: usize = HEADER + XENSTORE_PAYLOAD_MAX as usize;
 /// Where a client of xenstored is in the two streams of bytes, for another that goes on when it cannot: see
 /// [`CrashStore`](super::CrashStore).
 ///
-/// A plain record, which another image may be handed the address of. It is always right, whoever holds the store's lock.
+/// A plain record, which another image may be handed the address of. It is always right, whoever holds the store's
+/// lock.
 #[derive(Debug)]
 #[repr(C, align(8))]
 pub struct Framing {
@@ -124,7 +125,8 @@ impl Framing {
         if is_right { Ok(()) } else { Err(Nowhere) }
     }
 
-    /// Whether no message is on its way, in either direction; none, if there is no connection. Callable at any level, by anyone.
+    /// Whether no message is on its way, in either direction; none, if there is no connection. Callable at any level,
+    /// by anyone.
     #[must_use]
     pub fn is_between_messages(&self) -> Option<bool> {
         self.check().ok().map(|()| self.unsent() == 0 && self.unreceived() == 0)

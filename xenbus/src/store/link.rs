@@ -214,7 +214,8 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
     /// Lets go of the page. Whoever waits for a reply is told why there will be none.
     pub(super) fn disconnect(&mut self, framing: &Framing, why: StoreError) -> (Option<F>, Pumped) {
         self.state = State::Down(why);
-        // Of this, xenstored knows nothing. What it knows a part of must be sent to its end, if the connection is the same later.
+        // Of this, xenstored knows nothing. What it knows a part of must be sent to its end, if the connection is the
+        // same later.
         framing.take_back();
         let pumped = self.end_all(why);
         (self.ring.take().map(Ring::into_page), pumped)
@@ -242,7 +243,8 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         matches!(self.state, State::Up)
     }
 
-    /// Makes a message of a request, which the next pumps will send, and returns the number of its call, one of which is free.
+    /// Makes a message of a request, which the next pumps will send, and returns the number of its call, one of which
+    /// is free.
     pub(super) fn begin(
         &mut self,
         framing: &Framing,
@@ -328,8 +330,8 @@ impl<F: Deref<Target: Access>, const N: usize> Link<F, N> {
         self.calls.iter().any(|call| call.state == CallState::Abandoned)
     }
 
-    /// Moves bytes, both ways, as far as that goes. Events of watches are handed on; whether that was one that is known is the
-    /// answer.
+    /// Moves bytes, both ways, as far as that goes. Events of watches are handed on; whether that was one that is
+    /// known is the answer.
     pub(super) fn pump(&mut self, framing: &Framing, mut event: impl FnMut(&[u8]) -> bool) -> Pumped {
         let mut pumped = Pumped::default();
         let Some(ring) = &self.ring else { return pumped };

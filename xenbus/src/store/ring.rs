@@ -69,7 +69,8 @@ impl<F: Deref<Target: Access>> Ring<F> {
         self.0
     }
 
-    /// Goes on where another client of this page was, or else where the page's indices are: they need not begin at zero.
+    /// Goes on where another client of this page was, or else where the page's indices are: they need not begin at
+    /// zero.
     pub(super) fn adopt(&self, framing: &Framing, other: Option<&Framing>) {
         if other.and_then(|other| framing.go_on(other).ok()).is_none() {
             framing.begin_anew(self.0.load(REQ_PROD), self.0.load(RSP_CONS));
@@ -79,7 +80,8 @@ impl<F: Deref<Target: Access>> Ring<F> {
         self.0.store(RSP_CONS, framing.received());
     }
 
-    /// Whether the indices are where the framing says, which it says of the connection before: it is the same connection.
+    /// Whether the indices are where the framing says, which it says of the connection before: it is the same
+    /// connection.
     pub(super) fn is_of(&self, framing: &Framing) -> bool {
         framing.check().is_ok()
             && self.0.load(REQ_PROD) == framing.sent()
@@ -96,7 +98,8 @@ impl<F: Deref<Target: Access>> Ring<F> {
         self.0.load(SERVER_FEATURES) & XENSTORE_SERVER_FEATURE_ERROR != 0
     }
 
-    /// Asks for the connection to begin anew, if xenstored can do that: it does once the page [says so](Self::is_connected). Xenstored is to be told.
+    /// Asks for the connection to begin anew, if xenstored can do that: it does once the page [says
+    /// so](Self::is_connected). Xenstored is to be told.
     pub(super) fn reconnect(&self) -> bool {
         let can = self.0.load(SERVER_FEATURES) & XENSTORE_SERVER_FEATURE_RECONNECTION != 0;
         if can {
@@ -134,7 +137,8 @@ impl<F: Deref<Target: Access>> Ring<F> {
         Ok(end.wrapping_sub(sent))
     }
 
-    /// The header of the next message, once it is there as a whole. Its bytes are taken, and the message is the one that is being taken.
+    /// The header of the next message, once it is there as a whole. Its bytes are taken, and the message is the one
+    /// that is being taken.
     pub(super) fn header(&self, framing: &Framing) -> Result<Option<Header>, Violation> {
         let mut header = [0; HEADER];
         if (self.there(framing)? as usize) < HEADER {

@@ -51,8 +51,8 @@ pub(super) enum Greeting {
 }
 
 impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
-    /// Moves bytes, ends what was left behind, and sets watches; for ever: a task of the driver's does nothing else. To be polled at
-    /// `DISPATCH_LEVEL`.
+    /// Moves bytes, ends what was left behind, and sets watches; for ever: a task of the driver's does nothing else.
+    /// To be polled at `DISPATCH_LEVEL`.
     ///
     /// **Cancel-safe:** another call goes on where this one was.
     pub async fn serve(&self, at: &Dispatch) {
@@ -68,8 +68,9 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         }
     }
 
-    /// Waits until there may be something to move. While replies are to come, it looks by itself now and then: an event that was lost costs that
-    /// long, and not the question; and a transaction whose number has come is not left open for want of an event.
+    /// Waits until there may be something to move. While replies are to come, it looks by itself now and then: an
+    /// event that was lost costs that long, and not the question; and a transaction whose number has come is not left
+    /// open for want of an event.
     async fn rung(&self, at: &Dispatch) {
         let looks = self.line.lock(at).link.expects_replies();
         let rung = self.bell.wait();
@@ -100,10 +101,12 @@ impl<P: Seam, const N: usize, const W: usize> Store<P, N, W> {
         self.line.lock(at).next_chore()
     }
 
-    /// Waits until xenstored knows of nothing that was dropped: no watch, no transaction, no question whose answer is still to come.
+    /// Waits until xenstored knows of nothing that was dropped: no watch, no transaction, no question whose answer is
+    /// still to come.
     ///
-    /// A driver that goes awaits this before it [disconnects](Self::disconnect), while somebody still [serves](Self::serve). Without a connection
-    /// there is nothing to wait for. How long a xenstored is waited for that does not answer is for the caller to say.
+    /// A driver that goes awaits this before it [disconnects](Self::disconnect), while somebody still
+    /// [serves](Self::serve). Without a connection there is nothing to wait for. How long a xenstored is waited for
+    /// that does not answer is for the caller to say.
     ///
     /// **Cancel-safe:** there is nothing to lose.
     pub async fn settled(&self, at: &Dispatch) {

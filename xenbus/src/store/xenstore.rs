@@ -19,17 +19,19 @@ use super::{
 /// The longest value that [`print`](Xenstore::print) writes, in bytes.
 pub const PRINTED: usize = 128;
 
-/// How often a list of children that is too long for one message is begun again, in all, because it has changed meanwhile.
+/// How often a list of children that is too long for one message is begun again, in all, because it has changed
+/// meanwhile.
 pub const LIST_ATTEMPTS: u32 = 8;
 
 /// The nodes of xenstore: a connection's, or a transaction's view of them.
 ///
-/// What holds for all of these: they are to be polled at `DISPATCH_LEVEL`, as their token says. Their errors are those of every question
-/// (there is no connection, no answer comes in time, the path cannot be one) and those that xenstored has: `ENOENT`, if there is no
-/// such node; `EACCES`, if the guest may not do that; `ENOSPC` and `ENOMEM`, if a quota is used up; `EIO` and `EINVAL`.
+/// What holds for all of these: they are to be polled at `DISPATCH_LEVEL`, as their token says. Their errors are
+/// those of every question (there is no connection, no answer comes in time, the path cannot be one) and those that
+/// xenstored has: `ENOENT`, if there is no such node; `EACCES`, if the guest may not do that; `ENOSPC` and `ENOMEM`,
+/// if a quota is used up; `EIO` and `EINVAL`.
 ///
-/// **Cancel-safe:** a future that is dropped loses its answer; what is a question about something has then been asked or not, and
-/// what changes something *may have happened*.
+/// **Cancel-safe:** a future that is dropped loses its answer; what is a question about something has then been asked
+/// or not, and what changes something *may have happened*.
 ///
 /// ```
 /// use kexec::irql::Dispatch;
@@ -83,8 +85,9 @@ pub trait Xenstore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoRoom`] if the names, each with a nul, are longer than `into`; [`StoreError::Changing`] if there are more than one
-    /// message has room for, and they were others each of [`LIST_ATTEMPTS`] times; `ENOSYS`, if xenstored gives such lists to nobody.
+    /// [`StoreError::NoRoom`] if the names, each with a nul, are longer than `into`; [`StoreError::Changing`] if
+    /// there are more than one message has room for, and they were others each of [`LIST_ATTEMPTS`] times; `ENOSYS`,
+    /// if xenstored gives such lists to nobody.
     fn directory<'b>(
         &self,
         at: &Dispatch,
@@ -202,8 +205,8 @@ pub trait Root: Xenstore {
 
     /// Does several things at once, as far as others can see: all of `work`, or nothing of it.
     ///
-    /// `work` is done again, from its beginning, when others have changed what it has looked at or changed itself. If it fails, nothing of it
-    /// has happened.
+    /// `work` is done again, from its beginning, when others have changed what it has looked at or changed itself. If
+    /// it fails, nothing of it has happened.
     ///
     /// ```
     /// use kexec::irql::Dispatch;
@@ -220,7 +223,8 @@ pub trait Root: Xenstore {
     /// }
     /// ```
     ///
-    /// **Cancel-safe:** nothing of it happens, unless it is dropped while the commit is on its way; then it *may have happened*.
+    /// **Cancel-safe:** nothing of it happens, unless it is dropped while the commit is on its way; then it *may have
+    /// happened*.
     ///
     /// # Errors
     ///
@@ -245,7 +249,8 @@ pub trait Root: Xenstore {
         path: impl ToPath,
     ) -> impl Future<Output = Result<Self::Watch<'a>, StoreError>>;
 
-    /// The same, with another limit to each question than [`PATIENCE`](super::PATIENCE). Time in which the guest does not run does not count.
+    /// The same, with another limit to each question than [`PATIENCE`](super::PATIENCE). Time in which the guest does
+    /// not run does not count.
     fn within(&self, patience: Duration) -> Self::Within<'_>;
 }
 
@@ -257,7 +262,8 @@ pub trait Watching {
     ///
     /// # Errors
     ///
-    /// The watch is not set any longer, or could not be set again. Said once; it is tried again with the next connection.
+    /// The watch is not set any longer, or could not be set again. Said once; it is tried again with the next
+    /// connection.
     fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>>;
 }
 

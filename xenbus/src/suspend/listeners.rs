@@ -14,8 +14,8 @@ use crate::{console, page::MapError, store, unplug::UnplugError};
 
 /// What is called when the guest has come back as another domain.
 ///
-/// Both steps are called in the order of the registrations, whatever becomes of others and of the first. They may register
-/// and drop registrations, their own too.
+/// Both steps are called in the order of the registrations, whatever becomes of others and of the first. They may
+/// register and drop registrations, their own too.
 pub trait Listener: Sync {
     /// What it is called where failures are reported.
     fn name(&self) -> &'static str;
@@ -84,8 +84,8 @@ impl Drop for Registration<'_> {
 /// A table of `N` places.
 #[derive(Debug)]
 pub(super) struct Listeners<const N: usize> {
-    /// The number of the registration that has the place, from one on in their order. It is outside of the lock, so that a
-    /// registration can be dropped at any level.
+    /// The number of the registration that has the place, from one on in their order. It is outside of the lock, so
+    /// that a registration can be dropped at any level.
     numbers: [AtomicU64; N],
     places: SpinLock<Places<N>>,
 }

@@ -9,7 +9,8 @@ use crate::suspend::{Captured, Listener, ResumeError};
 /// Emulated devices that are gone, and that go again whenever the guest has come back as another domain, whose device
 /// model has all of them.
 ///
-/// It is to be [registered](crate::suspend::Suspend::register) before everybody else, so that nobody finds a disk twice.
+/// It is to be [registered](crate::suspend::Suspend::register) before everybody else, so that nobody finds a disk
+/// twice.
 #[derive(Clone, Copy, Debug)]
 pub struct Unplugged<C> {
     unplug: Unplug,

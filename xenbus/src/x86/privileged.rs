@@ -55,8 +55,8 @@ impl<'p, P: Processor> PageRegister<'p, P> {
         // The lowest bits are the number of the page that is wanted: the first.
         let address = page.gfn().0.wrapping_mul(PAGE_SIZE as u64);
         // SAFETY: Xen's leaves name this register, which is no processor's own. Xen writes to the page before the
-        // instruction ends, and keeps nothing of it; who has an `Access` may write any bytes there, and whoever else uses
-        // the page expects that.
+        // instruction ends, and keeps nothing of it; who has an `Access` may write any bytes there, and whoever else
+        // uses the page expects that.
         unsafe { self.processor.write_msr(self.number, address) };
     }
 }

@@ -45,7 +45,8 @@ fn world(sim: &mut Sim, fifo: bool) -> World {
     World { rig, device, driver, outcome, done, connections }
 }
 
-/// What goes for every run: the driver leaves nothing behind but what nobody would take from it, and no number is complemented twice.
+/// What goes for every run: the driver leaves nothing behind but what nobody would take from it, and no number is
+/// complemented twice.
 fn judge(world: &World, case: &Case) {
     let news = world.driver.news();
     let fault = case.fault();
@@ -89,8 +90,8 @@ fn scenario(name: &'static str, build: impl Fn(&mut Sim) -> World + 'static) -> 
         })
 }
 
-/// Each fault at each await: the driver comes to its end, nothing is left behind, and all numbers are complemented where there is somebody left to do
-/// that.
+/// Each fault at each await: the driver comes to its end, nothing is left behind, and all numbers are complemented
+/// where there is somebody left to do that.
 #[test]
 fn every_fault_at_every_poll_boundary() {
     enumerate("echo, FIFO", true);
@@ -111,8 +112,8 @@ fn enumerate(name: &'static str, fifo: bool) {
         .run();
 }
 
-/// A driver was here before, and has left the device in whatever state, with keys of rings that are not there any more: its backend may be connected
-/// with them, or have given up. The next driver gets to work all the same.
+/// A driver was here before, and has left the device in whatever state, with keys of rings that are not there any
+/// more: its backend may be connected with them, or have given up. The next driver gets to work all the same.
 #[test]
 fn whoever_was_here_before() {
     for (state, seed) in XenbusState::ALL.into_iter().flat_map(|state| (0..4).map(move |seed| (state, seed)))
@@ -139,8 +140,8 @@ fn whoever_was_here_before() {
     }
 }
 
-/// A backend that breaks the protocol loses its frontend, which says why where the toolstack finds it, and does not come back: until the guest has another
-/// backend, with which all goes on from where it was.
+/// A backend that breaks the protocol loses its frontend, which says why where the toolstack finds it, and does not
+/// come back: until the guest has another backend, with which all goes on from where it was.
 #[test]
 fn a_backend_that_breaks_the_protocol() {
     for seed in 0..20 {

@@ -87,7 +87,8 @@ async fn device(at: &mut Dispatch, driver: &'static Driver) -> End {
     serve(at, &driver.bus.bus(), "device/echo/0", &mut Stays { inner, asked: driver.asked }).await
 }
 
-/// The driver's life: at the end, how the device's has ended, and how many numbers were complemented when it was wanted back, and in all.
+/// The driver's life: at the end, how the device's has ended, and how many numbers were complemented when it was
+/// wanted back, and in all.
 async fn live(at: &mut Dispatch, driver: &'static Driver) -> (End, u64, u64) {
     let at = &*at;
     let life = driver.bus.run(at, async |native| {
@@ -105,8 +106,8 @@ async fn live(at: &mut Dispatch, driver: &'static Driver) -> (End, u64, u64) {
     life.await.expect("the bus starts and stops")
 }
 
-/// Others are asked first: the device works on meanwhile, the toolstack is told why it does not go; and when they have agreed, it goes in good
-/// order.
+/// Others are asked first: the device works on meanwhile, the toolstack is told why it does not go; and when they
+/// have agreed, it goes in good order.
 #[test]
 fn somebody_uses_it() {
     for seed in 0..10 {

@@ -81,8 +81,8 @@ impl Driver {
     }
 }
 
-/// From start to stop: the device is served until it is done, or gone; or whoever ends this task ends the device first, and
-/// the bus after it.
+/// From start to stop: the device is served until it is done, or gone; or whoever ends this task ends the device
+/// first, and the bus after it.
 async fn live(at: &mut Dispatch, driver: &'static Driver) -> Result<usize, BusError> {
     let at = &*at;
     let work = async |_: &_| {

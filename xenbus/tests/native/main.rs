@@ -73,7 +73,8 @@ fn grants<B: Bus>(
     Ok(())
 }
 
-/// A queue's grants over the traits are those of `xenbus::grant`: nothing is given back that somebody has, and nothing is lost.
+/// A queue's grants over the traits are those of `xenbus::grant`: nothing is given back that somebody has, and
+/// nothing is lost.
 #[test]
 fn a_queue_has_its_grants() {
     play(GuestConfig::default(), async |at, driver, rig| {

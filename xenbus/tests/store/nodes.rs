@@ -81,8 +81,8 @@ impl Work for Nodes {
     }
 }
 
-/// Every operation, whatever goes wrong meanwhile: it has done what it says, or says what has failed. A suspend costs the answer, not the
-/// connection.
+/// Every operation, whatever goes wrong meanwhile: it has done what it says, or says what has failed. A suspend costs
+/// the answer, not the connection.
 #[test]
 fn single_questions() {
     scenario::<Nodes>("nodes", "asked again", |_| ())

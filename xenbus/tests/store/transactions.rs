@@ -78,8 +78,9 @@ impl Work for Counting {
     }
 }
 
-/// Two count in the same node, each in its own transactions, and come in between each other. Whatever happens, nothing is half done, what was
-/// done is there, what was not is not; only of what is unknown it is not known; and no transaction is left.
+/// Two count in the same node, each in its own transactions, and come in between each other. Whatever happens,
+/// nothing is half done, what was done is there, what was not is not; only of what is unknown it is not known; and no
+/// transaction is left.
 #[test]
 fn two_count() {
     scenario::<Counting>("transactions", "conflicts", |_| ())

@@ -106,7 +106,8 @@ impl Driver {
         locked(&self.port).is_some()
     }
 
-    /// Suspends the guest, and goes on in what may be another domain; or only connects again, as after it was switched off and on.
+    /// Suspends the guest, and goes on in what may be another domain; or only connects again, as after it was
+    /// switched off and on.
     fn suspend(&self, at: &Dispatch) {
         if !self.stays.swap(false, Relaxed) {
             if sched::shutdown(self.guest(), SHUTDOWN_SUSPEND) != Ok(false) {
@@ -223,7 +224,8 @@ fn check(world: &World, case: &Case) {
     let World { driver, outcome, counter } = world;
     counter.add(driver.counted.load(Relaxed));
     let fault = case.fault();
-    // A xenstored that does not answer, or whose answers cannot be told apart any more, is not told either of what is not wanted any more.
+    // A xenstored that does not answer, or whose answers cannot be told apart any more, is not told either of what is
+    // not wanted any more.
     let may_leave = matches!(fault.as_deref(), Some("wedge xenstored" | "garbage from xenstored"));
     let audit = driver.rig.machine().audit(driver.guest());
     let mut found = audit.findings().iter().map(|finding| finding.mistake);

@@ -59,7 +59,8 @@ enum Stopped {
     Removed(Cancelled),
 }
 
-/// A frontend: whatever it has done in one epoch, it begins again in the next, until it has come to the end of its work.
+/// A frontend: whatever it has done in one epoch, it begins again in the next, until it has come to the end of its
+/// work.
 async fn frontend(at: &Dispatch, bus: &Bus, rounds: &AtomicU64) -> Result<(), Stopped> {
     let epochs = bus.suspend.epochs();
     loop {
@@ -87,8 +88,8 @@ async fn frontend(at: &Dispatch, bus: &Bus, rounds: &AtomicU64) -> Result<(), St
 
 type Worker = PassiveWork<Mock<Passive>, 512>;
 
-/// A task that was asked to suspend the guest, in each of these ways: it has that done at `PASSIVE_LEVEL`, where nothing is captured,
-/// and goes on in whatever epoch it is then.
+/// A task that was asked to suspend the guest, in each of these ways: it has that done at `PASSIVE_LEVEL`, where
+/// nothing is captured, and goes on in whatever epoch it is then.
 async fn asked(rig: &Rig, bus: &Bus, worker: &Worker) -> Result<(), Stopped> {
     for fate in [Fate::Migrated, Fate::Cancelled, Fate::Migrated] {
         let (rig, epochs) = (rig.clone(), bus.suspend.epochs());
@@ -155,9 +156,9 @@ fn world(sim: &mut Sim) -> World {
     }
 }
 
-/// Whatever happens, and whenever: the driver comes to its end, and leaves nothing behind; no frontend touches a port of a domain
-/// that it is not in any more, or works on in a new epoch as if nothing had happened; and where nothing but suspends happens,
-/// everybody comes to the end of the work.
+/// Whatever happens, and whenever: the driver comes to its end, and leaves nothing behind; no frontend touches a port
+/// of a domain that it is not in any more, or works on in a new epoch as if nothing had happened; and where nothing
+/// but suspends happens, everybody comes to the end of the work.
 #[test]
 fn every_fault_at_every_poll_boundary() {
     Scenario::new("suspend", world)

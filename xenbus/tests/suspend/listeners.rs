@@ -111,8 +111,9 @@ impl World {
     }
 }
 
-/// First everybody's early step, in the order of the registrations, with interrupts off; then, with interrupts, but before anybody
-/// else goes on, everybody's late one. By then it is another epoch, the next; but nobody is told before all is done.
+/// First everybody's early step, in the order of the registrations, with interrupts off; then, with interrupts, but
+/// before anybody else goes on, everybody's late one. By then it is another epoch, the next; but nobody is told
+/// before all is done.
 #[test]
 fn the_order() {
     let world = World::new();
@@ -200,8 +201,8 @@ fn each_cpu() {
     });
 }
 
-/// A cancelled suspend is one hypercall, and nothing else has happened: no listener is called, nobody is told, not a byte is
-/// written; and what the guest has is what it had.
+/// A cancelled suspend is one hypercall, and nothing else has happened: no listener is called, nobody is told, not a
+/// byte is written; and what the guest has is what it had.
 #[test]
 fn cancelled() {
     let world = World::new();
@@ -238,7 +239,8 @@ fn cancelled() {
     });
 }
 
-/// Steps that fail are counted, the first of them is named, and all the others are done, those of the one that has failed too.
+/// Steps that fail are counted, the first of them is named, and all the others are done, those of the one that has
+/// failed too.
 #[test]
 fn failures() {
     let world = World::new();
@@ -258,7 +260,8 @@ fn failures() {
     });
 }
 
-/// Who has dropped the registration is not called; a later one that gets its place is called after those that were there.
+/// Who has dropped the registration is not called; a later one that gets its place is called after those that were
+/// there.
 #[test]
 fn registrations() {
     let world = World::new();
@@ -290,8 +293,8 @@ fn end(held: &Held) {
     drop(held.lock().expect("nobody panics").take());
 }
 
-/// Listeners may end registrations while they are called, their own and those of others: from then on these are not called, in
-/// the same suspend.
+/// Listeners may end registrations while they are called, their own and those of others: from then on these are not
+/// called, in the same suspend.
 #[test]
 fn ended_while_it_runs() {
     let world = World::new();
@@ -324,8 +327,8 @@ fn ended_while_it_runs() {
     });
 }
 
-/// A listener may register another, which is up already in this epoch, and is called from the next on; even if it gets the place of one
-/// that has just ended.
+/// A listener may register another, which is up already in this epoch, and is called from the next on; even if it
+/// gets the place of one that has just ended.
 #[test]
 fn registered_while_it_runs() {
     let world = World::new();

@@ -22,8 +22,8 @@ unsafe impl Hypervisor for Answers {
     }
 }
 
-/// An error is told, and changes nothing: the next attempt begins from the start. Whatever is neither an error nor zero is a
-/// cancelled suspend: to bring up again what is up would be wrong, to find that it is not would be seen.
+/// An error is told, and changes nothing: the next attempt begins from the start. Whatever is neither an error nor
+/// zero is a cancelled suspend: to bring up again what is up would be wrong, to find that it is not would be seen.
 #[test]
 fn each_answer() {
     let log = Log::default();

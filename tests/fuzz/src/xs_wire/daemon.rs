@@ -109,7 +109,8 @@ impl Daemon {
         }
     }
 
-    /// Takes what the client has written, and says whether that was anything. As long as the indices are right, it is whole requests.
+    /// Takes what the client has written, and says whether that was anything. As long as the indices are right, it is
+    /// whole requests.
     pub(super) fn listen(&mut self) -> bool {
         let (consumer, producer) = (self.page.load(REQ_CONS), self.page.load(REQ_PROD));
         let there = producer.wrapping_sub(consumer);

@@ -24,7 +24,8 @@ fn committed() -> Vec<(String, Vec<u8>)> {
     files.map(|file| (file.file_name().to_string_lossy().into_owned(), read(file.path()))).collect()
 }
 
-/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes them.
+/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes
+/// them.
 #[test]
 fn the_corpus_is_what_it_says() {
     for (name, actions) in corpus() {
@@ -53,7 +54,8 @@ fn inputs_by_chance() {
         met.append(&mut hypercall_args(&seeded(seed, 32 * Action::SIZE)));
         met.append(&mut hypercall_args(&mutated(seed, &corpus)));
     }
-    // Nobody runs the guests, so that they have neither tasks nor timers nor poll boundaries; and they do not speak to the store.
+    // Nobody runs the guests, so that they have neither tasks nor timers nor poll boundaries; and they do not speak
+    // to the store.
     let elsewhere = [
         Mistake::TaskLeft,
         Mistake::TimerLeft,

@@ -21,7 +21,8 @@ fn committed() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes them. Each meets what it is to meet.
+/// The committed inputs say what they are named for, so that one can be changed in words: `XEN_FUZZ_BLESS=1` writes
+/// them. Each meets what it is to meet.
 #[test]
 fn the_corpus_is_what_it_says() {
     for seed in corpus::seeds() {

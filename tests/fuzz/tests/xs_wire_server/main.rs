@@ -28,7 +28,8 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The seeds are bytes, but they are written in words: each is what its description says, and breaks the rule that it is named after.
+/// The seeds are bytes, but they are written in words: each is what its description says, and breaks the rule that it
+/// is named after.
 #[test]
 fn seeds_are_what_they_are_called() {
     let files = files();

@@ -1,5 +1,5 @@
-//! A xenstored that answers with nonsense, and what `xenbus::store` makes of it: an answer or an error with a name, and no panic, whatever
-//! comes.
+//! A xenstored that answers with nonsense, and what `xenbus::store` makes of it: an answer or an error with a name,
+//! and no panic, whatever comes.
 #![forbid(unsafe_code)]
 
 use std::{pin::pin, time::Duration};
@@ -83,8 +83,9 @@ fn found(seed: u64, wrong: impl FnOnce(&Rig)) -> Found {
     found
 }
 
-/// Each form of nonsense, once, in the reply to the first of two requests. What cannot be told from a right reply is one; what can be is an error;
-/// the connection is broken for good only if the end of a message cannot be found any more.
+/// Each form of nonsense, once, in the reply to the first of two requests. What cannot be told from a right reply is
+/// one; what can be is an error; the connection is broken for good only if the end of a message cannot be found any
+/// more.
 #[test]
 fn each_form() {
     let right = || Ok(b"guest".to_vec());

@@ -44,7 +44,8 @@ pub unsafe trait Processor: Sync {
     /// **Implementation safety.** No memory is touched.
     fn cpuid(&self, leaf: u32) -> [u32; 4];
 
-    /// The time stamp counter (`RDTSC`), which may be read before what stands in front of it is done. Callable at any level.
+    /// The time stamp counter (`RDTSC`), which may be read before what stands in front of it is done. Callable at any
+    /// level.
     ///
     /// **Implementation safety.** No memory is touched.
     fn timestamp(&self) -> u64;

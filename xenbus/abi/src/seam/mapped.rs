@@ -25,8 +25,9 @@ impl Mapped {
     ///
     /// # Safety
     ///
-    /// `address` is aligned to [`PAGE_SIZE`], and so many bytes from there are the page `gfn` as long as this value is used, readable
-    /// and writable at any level. Whoever else accesses them does it in ways that a volatile or atomic access may meet.
+    /// `address` is aligned to [`PAGE_SIZE`], and so many bytes from there are the page `gfn` as long as this value
+    /// is used, readable and writable at any level. Whoever else accesses them does it in ways that a volatile or
+    /// atomic access may meet.
     #[must_use]
     pub const unsafe fn new(address: NonNull<u8>, gfn: Gfn) -> Self {
         Self { address, gfn }
@@ -43,8 +44,8 @@ impl Mapped {
     fn cell<W: Word>(&self, place: Place<W>) -> &W::Cell {
         // SAFETY: a place lies in the page.
         let cell = unsafe { self.address.add(place.offset()) };
-        // SAFETY: an atomic is as large as its word and aligned like it, as is the place; the page is there as long as `self` is,
-        // and who else writes to it does so as atomics may meet.
+        // SAFETY: an atomic is as large as its word and aligned like it, as is the place; the page is there as long
+        // as `self` is, and who else writes to it does so as atomics may meet.
         unsafe { cell.cast::<W::Cell>().as_ref() }
     }
 }

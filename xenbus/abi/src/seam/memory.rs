@@ -23,8 +23,9 @@ pub unsafe trait Memory: Sync {
     ///
     /// Up to `DISPATCH_LEVEL`.
     ///
-    /// **Implementation safety.** It is [`PAGE_SIZE`](super::PAGE_SIZE) bytes of RAM at the guest-physical address that its [`gfn`](Access::gfn) says, and stays there;
-    /// nobody else is handed any part of it, or uses it, until it is given back.
+    /// **Implementation safety.** It is [`PAGE_SIZE`](super::PAGE_SIZE) bytes of RAM at the guest-physical address
+    /// that its [`gfn`](Access::gfn) says, and stays there; nobody else is handed any part of it, or uses it, until
+    /// it is given back.
     ///
     /// # Errors
     ///
@@ -36,16 +37,16 @@ pub unsafe trait Memory: Sync {
     ///
     /// Up to `DISPATCH_LEVEL`.
     ///
-    /// **Implementation safety.** As that of [`allocate`](Self::allocate), but that there is no RAM: what Xen puts there takes nothing from anybody, and is what
-    /// the frame's methods then reach.
+    /// **Implementation safety.** As that of [`allocate`](Self::allocate), but that there is no RAM: what Xen puts
+    /// there takes nothing from anybody, and is what the frame's methods then reach.
     ///
     /// # Errors
     ///
     /// There is none just now.
     fn hole(&self) -> Result<Self::Frame, NoMemory>;
 
-    /// The page of this number, which is there already: one that the toolstack has put into the guest, as it does with the
-    /// xenstore ring (`HVM_PARAM_STORE_PFN`).
+    /// The page of this number, which is there already: one that the toolstack has put into the guest, as it does
+    /// with the xenstore ring (`HVM_PARAM_STORE_PFN`).
     ///
     /// Up to `DISPATCH_LEVEL`.
     ///

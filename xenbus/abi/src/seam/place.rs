@@ -73,7 +73,8 @@ impl<T> Places<T> {
     ///
     /// # Panics
     ///
-    /// The last does not lie in the page, or they are not aligned, or none at all. In a constant that is an error of the compiler's.
+    /// The last does not lie in the page, or they are not aligned, or none at all. In a constant that is an error of
+    /// the compiler's.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "what lies in a page fits")]
     pub const fn new(first: usize, stride: usize, count: usize) -> Self {

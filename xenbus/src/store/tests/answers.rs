@@ -13,7 +13,8 @@ use super::super::{
     request::Request,
 };
 
-/// A value is a number to its last byte, or it is none: what `strtoul` makes of the rest is how drivers come to use values that nobody has written.
+/// A value is a number to its last byte, or it is none: what `strtoul` makes of the rest is how drivers come to use
+/// values that nobody has written.
 #[test]
 fn numbers() {
     assert_eq!(answer::number::<u32>(b"4294967295"), Some(u32::MAX));

@@ -116,8 +116,8 @@ fn watches_are_set_again() {
     assert_eq!(watches.take(place), None, "that is said once");
 }
 
-/// A watch that cannot be set says why, once, and is tried again with the next connection. One that is set already, because an answer was
-/// lost, is set; and its owner looks, since its event may have come before.
+/// A watch that cannot be set says why, once, and is tried again with the next connection. One that is set already,
+/// because an answer was lost, is set; and its owner looks, since its event may have come before.
 #[test]
 fn answers_to_watch() {
     let mut watches = Watches::<2>::new();
@@ -144,7 +144,8 @@ fn answers_to_watch() {
     assert!(watches.to_say().is_none());
 }
 
-/// What was dropped is removed, whenever it was dropped; what was never said needs no word. A place is another's only after that.
+/// What was dropped is removed, whenever it was dropped; what was never said needs no word. A place is another's only
+/// after that.
 #[test]
 fn watches_are_removed() {
     let mut watches = Watches::<1>::new();
