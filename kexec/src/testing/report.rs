@@ -155,6 +155,8 @@ pub struct Report {
     pub(super) name: &'static str,
     pub(super) seeds: u64,
     pub(super) runs: u64,
+    /// Of those with a fault, one in so many was done.
+    pub(super) one_in: usize,
     pub(super) boundaries: u32,
     /// The fewest and the most that a seed has had.
     pub(super) seeded: Option<(u32, u32)>,
@@ -234,7 +236,11 @@ impl fmt::Display for Report {
         if let Some((fewest, most)) = self.seeded {
             write!(f, ", {fewest} to {most} under {} seeds", self.seeds)?;
         }
-        writeln!(f, ", {runs} runs")?;
+        write!(f, ", {runs} runs")?;
+        if self.one_in > 1 {
+            write!(f, ", one in {} of those with a fault", self.one_in)?;
+        }
+        writeln!(f)?;
         let list = |items: Vec<String>| items.join(", ");
         writeln!(
             f,

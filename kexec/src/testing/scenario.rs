@@ -1,7 +1,7 @@
 //! A scenario, and the enumeration of its faults.
 #![forbid(unsafe_code)]
 
-use core::{cell::RefCell, fmt, iter, ops::Range, time::Duration};
+use core::{cell::RefCell, fmt, iter, num::NonZeroUsize, ops::Range, time::Duration};
 use std::{
     boxed::Box,
     env,
@@ -38,6 +38,7 @@ pub struct Scenario<W> {
     pub(super) faults: Vec<OwnFault<W>>,
     pub(super) limits: Limits,
     seeds: Range<u64>,
+    one_in: usize,
     floors: Vec<(&'static str, u64)>,
     /// Pools of the runs before.
     shelf: RefCell<Shelf>,
@@ -73,6 +74,7 @@ impl<W> Scenario<W> {
             faults: Vec::new(),
             limits: Limits { steps: 100_000, time: Duration::from_hours(1), lasting: None },
             seeds: 0..4,
+            one_in: 1,
             floors: Vec::new(),
             shelf: RefCell::default(),
         }
@@ -104,6 +106,13 @@ impl<W> Scenario<W> {
     #[must_use]
     pub fn seeds(self, seeds: Range<u64>) -> Self {
         Self { seeds, ..self }
+    }
+
+    /// Does one in so many of the runs with a fault only, all if nothing is said: for a world that is large, and made of what is
+    /// enumerated elsewhere. They are spread over all kinds and boundaries, and the report says so.
+    #[must_use]
+    pub fn one_in(self, runs: NonZeroUsize) -> Self {
+        Self { one_in: runs.get(), ..self }
     }
 
     /// How many steps a run may take, and how much virtual time: 100,000 and an hour if nothing is said. One that takes
@@ -155,7 +164,7 @@ impl<W> Scenario<W> {
 
     /// Enumerates the faults: each kind, at each boundary, under each seed.
     pub fn enumerate(&self) -> Report {
-        let mut report = Report { name: self.name, ..Report::default() };
+        let mut report = Report { name: self.name, one_in: self.one_in, ..Report::default() };
         for seed in iter::once(None).chain(self.seeds.clone().map(Some)) {
             let plain = Case { scenario: self.name, seed, fault: None };
             let whole = self.go(&plain, &mut report, None);
@@ -171,7 +180,7 @@ impl<W> Scenario<W> {
                 // With a fault on top of that, it would only be said again.
                 continue;
             }
-            for case in self.cases(&plain, &whole) {
+            for case in self.cases(&plain, &whole).into_iter().step_by(self.one_in) {
                 if report.failures.len() == ENOUGH {
                     report.is_cut = true;
                     return report;

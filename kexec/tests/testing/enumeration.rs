@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env,
     future::{pending, poll_fn},
+    num::NonZeroUsize,
     process::Command,
     sync::{Arc, Mutex},
     task::Poll,
@@ -361,4 +362,31 @@ fn passive_work_is_part_of_it() {
     .boundaries(4)
     .run();
     assert!(report.faults("close worker") > 0, "{report}");
+}
+
+/// A sample of the runs has one in so many of them, spread over all kinds and boundaries, and the report does not pass it off as the whole.
+#[test]
+fn a_sample() {
+    let scenario = || {
+        Scenario::new("sample", |sim| {
+            let (driver, slots) = (sim.executor("driver"), sim.pool::<512, 1>());
+            let works = async |_: &mut Dispatch, ()| {
+                for _ in 0..40 {
+                    yield_now().await;
+                }
+            };
+            driver.spawn(slots, works, ()).expect("a slot is free").detach();
+        })
+        .seeds(0..0)
+    };
+    let whole = scenario().enumerate();
+    let sample = scenario().one_in(NonZeroUsize::new(7).expect("it is not zero")).enumerate();
+    assert_eq!(sample.boundaries(), whole.boundaries());
+    // The run without a fault is always done.
+    assert_eq!(sample.runs() - 1, (whole.runs() - 1).div_ceil(7));
+    for kind in ["abort", "wake", "suspend", "close driver"] {
+        assert!(sample.faults(kind) >= whole.faults(kind) / 7, "{sample}");
+    }
+    assert!(sample.to_string().contains("one in 7 of those with a fault"), "{sample}");
+    assert!(!whole.to_string().contains("one in"), "{whole}");
 }
