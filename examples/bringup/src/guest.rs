@@ -26,7 +26,7 @@ use xen_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 use xen_harness::{BusDriver, BusError, Rig};
 use xen_sim::{Guest as Platform, GuestFrame};
 use xenbus::{
-    Errno, NotXen, Version,
+    Errno, NotXen,
     bus::{
         Bus,
         children::{Change, Children, Name},
@@ -82,7 +82,6 @@ pub(crate) struct Guest {
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lived {
-    pub(crate) version: Version,
     /// Numbers that its devices have complemented.
     pub(crate) complemented: u64,
 }
@@ -196,7 +195,7 @@ pub(crate) async fn live(at: &mut Dispatch, guest: &'static Guest) -> Result<Liv
     };
     guest.say(word);
     sched::shutdown(platform, reason).map_err(Stopped::Xen)?;
-    Ok(Lived { version, complemented: guest.complemented.load(Relaxed) })
+    Ok(Lived { complemented: guest.complemented.load(Relaxed) })
 }
 
 /// What the toolstack asks for.
@@ -230,13 +229,13 @@ async fn devices(at: &mut Dispatch, guest: &'static Guest) {
         let follow = guest.children.follow(at, bus.store(), &mut room, {
             async |change| match change {
                 Change::Arrived(name) => {
-                    guest.timeline.say("guest", format_args!("{CLASS}/{} is there", &*name));
+                    guest.say(format_args!("{CLASS}/{} is there", &*name));
                     if let Ok(task) = guest.bus.spawn(device, (guest, name)) {
                         served.push((name, task));
                     }
                 }
                 Change::Departed(name) => {
-                    guest.timeline.say("guest", format_args!("{CLASS}/{} has gone", &*name));
+                    guest.say(format_args!("{CLASS}/{} has gone", &*name));
                     if let Some((_, task)) = served.iter_mut().find(|(other, _)| *other == name) {
                         task.abort();
                         let _ = task.await;

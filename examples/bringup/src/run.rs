@@ -75,7 +75,7 @@ pub(crate) fn once(wanted: &Arguments) -> ExitCode {
     let mut screen = vec![String::new()];
     let mut is_right = true;
     match outcome {
-        Ok(Ok(Ok(Lived { complemented, .. }))) => {
+        Ok(Ok(Ok(Lived { complemented }))) => {
             screen.push(format!("  {complemented:>8} numbers complemented by echo devices"));
             is_right &= complemented >= 2 * NUMBERS;
         }
