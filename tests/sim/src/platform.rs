@@ -22,7 +22,7 @@ rules! {
     PRODUCT: "docs/misc/hvm-emulated-unplug.pandoc", "step 3";
     /// Four bytes to the port 0x10 are the build's number; after them the drivers may turn out to be blacklisted.
     BUILD: "docs/misc/hvm-emulated-unplug.pandoc", "step 4, step 5";
-    /// Two bytes to the port 0x10 are what to unplug, which is then gone for good.
+    /// Two bytes to the port 0x10 are what to unplug, which is then gone for as long as there is this device model.
     UNPLUG: "docs/misc/hvm-emulated-unplug.pandoc", "step 6";
     /// Bit 0 overrides bit 2.
     ALL_DISKS: "docs/misc/hvm-emulated-unplug.pandoc", "step 6";
@@ -99,6 +99,13 @@ impl Platform {
             log: Log::default(),
             xen_log: Log::default(),
         }
+    }
+
+    /// The guest goes on with another device model, on the same host or on another one, which has all of these plugged
+    /// in and knows nothing of the drivers. What was logged stays so.
+    pub(crate) fn begin_again(&mut self, emulated: BTreeSet<Emulated>) {
+        let (log, xen_log) = (mem::take(&mut self.log), mem::take(&mut self.xen_log));
+        *self = Self { log, xen_log, ..Self::new(self.is_there, emulated) };
     }
 
     /// What is still plugged in.

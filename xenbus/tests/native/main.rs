@@ -149,6 +149,8 @@ fn emulated_devices_stay_away() {
             keep(Unplugged::new(unplug, rig.guest().clone()).expect("there is a platform device"));
         let others: BTreeSet<Emulated> = emulated();
         assert!(!others.contains(&Emulated::Nic) && !others.is_empty());
+        moved(rig).await;
+        assert!(emulated().contains(&Emulated::Nic), "nobody has asked for that");
         let _registration = driver.suspend().register(at, unplugged).expect("there is room");
         moved(rig).await;
         assert_eq!(emulated(), others);

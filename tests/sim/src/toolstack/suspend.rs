@@ -82,7 +82,9 @@ impl World {
         self.store.domain_destroyed(from);
         self.store_changed();
         let to = self.new_domid();
-        self.inside_mut(id).domain = to;
+        let inside = self.inside_mut(id);
+        inside.domain = to;
+        inside.platform.begin_again(inside.config.emulated.clone());
         self.restore(id, ram);
         self.say("toolstack", || format!("domain {from} goes on as domain {to}"));
         for (device, ..) in devices {
