@@ -108,3 +108,33 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
 }
 
 impl<E: fmt::Debug + fmt::Display> core::error::Error for Failed<E> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whose fault it is decides whether a backend gets another chance: what the bus does not give now is nobody's, what
+    /// is in a ring is the backend's. Whichever way a failure comes, the judgement is the same.
+    #[test]
+    fn who_is_to_blame() {
+        fn judged<T: Copy>(error: T) -> (Failed<Fault>, Failed<Fault>)
+        where
+            Fault: From<T>,
+            Failed<Fault>: From<T>,
+        {
+            (error.into(), <Failed<Fault> as From<Fault>>::from(error.into()))
+        }
+        let overrun = Overrun { produced: 9, taken: 0, published: 1 };
+        for ((direct, by_way), expected) in [
+            (judged(StoreError::Disconnected), Failed::Now(Fault::Store(StoreError::Disconnected))),
+            (judged(OpenError::NotStarted), Failed::Now(Fault::Open(OpenError::NotStarted))),
+            (judged(ChannelError::Disconnected), Failed::Now(Fault::Channel(ChannelError::Disconnected))),
+            (judged(Disconnected), Failed::Now(Fault::Channel(ChannelError::Disconnected))),
+            (judged(ShareError::Full), Failed::Now(Fault::Share(ShareError::Full))),
+            (judged(overrun), Failed::Broken(Fault::Overrun(overrun))),
+            (judged(NotPending(7)), Failed::Broken(Fault::NotPending(NotPending(7)))),
+        ] {
+            assert_eq!((direct, by_way), (expected, expected));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The life of a frontend, with the smallest device: whatever goes wrong, and whenever.
 #![forbid(unsafe_code)]
 
+mod retries;
 mod wanted;
 mod world;
 

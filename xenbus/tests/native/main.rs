@@ -1,18 +1,31 @@
 //! The services of the bus as one, and the bus as a child's driver sees it.
-#![forbid(unsafe_code)]
+//!
+//! - here: what its services do for who uses them;
+//! - `refused`: what Xen, or the guest's kernel, does not let it have;
+//! - `vcpus`: virtual CPUs with a `vcpu_info` of their own;
+//! - `platform`: a Xen that refuses, and a bus on it.
+#![deny(unsafe_code)]
+
+mod platform;
+mod refused;
+mod vcpus;
 
 use std::{cell::Cell, collections::BTreeSet, fmt, time::Duration};
 
 use kexec::{Scope, irql::Dispatch, platform::mock::keep, time::sleep};
-use xen_abi::{DomId, grant_table::GrantRef};
+use xen_abi::{
+    DomId, event_channel::EvtchnPort, grant_table::GrantRef, hvm::params::HVM_PARAM_CONSOLE_EVTCHN,
+};
 use xen_harness::{BusDriver, Player, Rig};
 use xen_sim::{Access as Use, Clock, DeviceConfig, Emulated, Guest, GuestConfig, Suspend, echo::Echo};
 use xenbus::{
-    bus::{Bus, Cache, SharedPage},
+    bus::{Bus, Cache, Channel, SharedPage},
     clock::{ClockError, WallTime, Zone},
     console::ConsoleError,
-    frontend::Device,
+    event::{ChannelError, Worked},
+    frontend::{Device, complain},
     grant::{Lender, Peer, Rights, ShareError},
+    hypercall::hvm,
     page::Ram,
     seam::{Access, Place},
     store::StoreError,
@@ -46,7 +59,7 @@ fn grants<B: Bus>(
     bus: &B,
     at: &Dispatch,
     lender: impl Lender + fmt::Debug,
-    map: impl Fn(GrantRef),
+    map: impl Fn(GrantRef, Rights),
     unmap: impl Fn(),
 ) -> Result<(), ShareError> {
     let mut cache = bus.cache::<64>();
@@ -56,7 +69,7 @@ fn grants<B: Bus>(
 
     let shared = cache.share(at, Peer::untrusted(DomId(0)), Rights::Write)?;
     shared.store(word, 7);
-    map(shared.reference());
+    map(shared.reference(), Rights::Write);
     // It cannot be taken back yet, and is as it was.
     let held = cache.unshare(at, shared).expect_err("somebody has it");
     assert_eq!(held.what.load(word), 7);
@@ -66,7 +79,7 @@ fn grants<B: Bus>(
     let to = Peer::trusted(DomId(0)).trust().expect("it is");
     let mut loan = cache.loan::<_, 2>(to, lender);
     assert_eq!(cache.lend(at, &mut loan, 9, Rights::Read), Err(ShareError::NoPage(9)));
-    map(cache.lend(at, &mut loan, 0, Rights::Read)?);
+    map(cache.lend(at, &mut loan, 0, Rights::Read)?, Rights::Read);
     let held = cache.take_back(at, loan).expect_err("somebody has it");
     unmap();
     cache.take_back(at, held.what).expect("nobody has it any more");
@@ -81,10 +94,90 @@ fn a_queue_has_its_grants() {
         let page = Ram::allocate(rig.guest()).expect("there is RAM");
         let mapping = Cell::new(None);
         let (dom0, guest) = (rig.machine().dom0(), rig.guest());
-        let map = |grant| mapping.set(Some(dom0.map(guest, grant, Use::Read).expect("it is granted")));
+        let map = |grant, rights| {
+            let written = dom0.map(guest, grant, Use::Write);
+            assert_eq!(written.is_ok(), rights == Rights::Write);
+            let mapped = written.or_else(|_| dom0.map(guest, grant, Use::Read));
+            mapping.set(Some(mapped.expect("it is granted")));
+        };
         let unmap = || dom0.unmap(mapping.take().expect("it was mapped")).expect("it is mapped");
         grants(&driver.bus(), at, page, map, unmap).expect("there are references");
         assert_eq!(driver.grants().counters().taken, 0, "all of them are back");
+    });
+}
+
+/// A page that nobody waits for, and that the other domain has let go of only later, is the guest's again.
+#[test]
+fn a_page_comes_back_late() {
+    play(GuestConfig::default(), async |at, driver, rig| {
+        let page = driver.bus().share(at, Peer::untrusted(DomId(0)), Rights::Write).expect("there is a page");
+        let dom0 = rig.machine().dom0();
+        let mapping = dom0.map(rig.guest(), page.reference(), Use::Write).expect("it is granted");
+        drop(page);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(driver.grants().counters().quarantined, 1);
+        dom0.unmap(mapping).expect("it is mapped");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(driver.grants().counters().quarantined, 0, "the bus looks after it");
+    });
+}
+
+/// A channel over the traits is that of `xenbus::event`: what its owner says of the last event is heard, and the place
+/// is the one that it asked for.
+#[test]
+fn a_channel_is_a_channel() {
+    play(GuestConfig::default(), async |at, driver, rig| {
+        let channel = driver.bus().open(at, DomId(0)).expect("there is a port");
+        assert_eq!(Channel::bind(&channel, at, 0), Ok(()));
+        assert_eq!(
+            Channel::bind(&channel, at, 1),
+            Err(ChannelError::NoSuchPlace(1)),
+            "there is one virtual CPU"
+        );
+        let dom0 = rig.machine().dom0();
+        let other =
+            dom0.bind_interdomain(rig.guest(), Channel::port(&channel).0).expect("it waits for that domain");
+        for (worked, fruitless) in [(Worked::Something, 0), (Worked::Nothing, 1), (Worked::Something, 1)] {
+            dom0.send(other).expect("it is connected");
+            assert_eq!(Channel::next(&channel, at, worked).await, Ok(()));
+            assert_eq!(channel.counts().fruitless, fruitless);
+        }
+        assert_eq!(Channel::notify(&channel, at), Ok(()));
+    });
+}
+
+/// A port that somebody else still has is waited for, and what has come meanwhile, without an event that the bus would
+/// have seen, is not left lying.
+#[test]
+fn a_port_that_is_taken_at_first() {
+    play(GuestConfig::default(), async |at, driver, rig| {
+        let port = hvm::get_param(rig.guest(), HVM_PARAM_CONSOLE_EVTCHN).expect("Xen tells it");
+        let port = EvtchnPort(u32::try_from(port).expect("it is one"));
+        let taken = driver.events().fixed(at, port).expect("the bus has not begun to listen");
+        let mut typed = [0; 16];
+        let (read, ()) = futures_util::future::join(driver.console().read(at, &mut typed), async {
+            sleep(Duration::from_secs(3)).await;
+            rig.machine().toolstack().type_in(rig.guest(), "x");
+            taken.wait(at).await.expect("somebody types");
+            drop(taken);
+        })
+        .await;
+        assert_eq!(read, Ok(1));
+    });
+}
+
+/// What is said to the toolstack has an end: more than that is not said in part.
+#[test]
+fn a_complaint_that_is_too_long() {
+    play(GuestConfig::default(), async |at, driver, rig| {
+        let path = format!("/local/domain/{}/error/device/echo/0/error", rig.guest().domain());
+        for (why, said) in [
+            ("a file is open".to_owned(), "a file is open"),
+            ("x".repeat(4000), "too much is wrong to be said here"),
+        ] {
+            complain(at, driver.bus().store(), "device/echo/0", why).await;
+            assert_eq!(rig.machine().toolstack().read(&path).as_deref(), Some(said));
+        }
     });
 }
 
