@@ -1,7 +1,7 @@
 //! What a backend and a toolstack can do to a frontend.
 //!
 //! An input is a list of [`Action`]s: keys of both halves of a device become anything, go, and come again; requests
-//! are refused; the guest is suspended, and time goes by. [`serve`] has a frontend live through that which does
+//! are refused; the guest is suspended, its driver stopped, and time goes by. [`serve`] has a frontend live through that which does
 //! nothing but live. It never comes to no rest, says of itself only what may come after what it has said before, and
 //! begins and ends its connections by turns. When there is a device as toolstacks make them, with a backend that does
 //! what it should, it connects; and in the end nothing is left.
@@ -11,7 +11,7 @@ mod action;
 mod frontend;
 mod host;
 
-use std::{cell::RefCell, collections::BTreeSet, pin::pin, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, pin::pin, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use futures_util::future::select;
 use kexec::{
@@ -169,6 +169,7 @@ impl Run {
         let host = Host::new(&bench.machine, &bench.guest);
         bench.executor.platform().forget_trace();
         bench.over.reset();
+        bench.books.stays.store(false, Relaxed);
         Self { bench, host, device: None, said: None, is_own: false, is_distorted: false }
     }
 
@@ -181,14 +182,22 @@ impl Run {
         self.host.make();
         for action in decode(input).take(MOST_ACTIONS) {
             self.have_served();
+            let stays = action.is_patient() && self.bench.books.stage() == Stage::Stays;
             self.act(at, action);
             self.settle();
+            // A backend that behaves may have gone further than it was told to.
+            if stays && matches!(self.host.backend_state().as_deref(), Some("4" | "5")) {
+                let stage = self.bench.books.stage();
+                assert!(stage == Stage::Stays || self.is_distorted, "it was to stay: {stage:?}");
+            }
         }
         self.have_served();
         // What comes now is the same for all.
         let met = self.bench.books.take_met();
         self.is_as_good_as_new();
-        self.stop();
+        let device = self.device.take().expect("it is served");
+        assert_eq!(self.stop(device), End::Stopped);
+        assert_eq!(self.host.frontend_state().as_deref(), Some("6"), "it has left the device closed");
         self.bench.over.set();
         self.until(2 * PATIENCE, |_| services.is_finished());
         assert!(services.try_take().is_ok(), "the services come to their end");
@@ -200,6 +209,7 @@ impl Run {
         // cannot go on.
         let is_finished = !met.union(&last).any(|what| *what == "never finished");
         assert!(is_finished || self.is_distorted, "it was closed before it had finished");
+        assert!(!met.contains("did not stay"), "nobody had stopped it");
         met
     }
 
@@ -252,6 +262,13 @@ impl Run {
                 self.until(Duration::from_secs(action.value.into()), |_| false);
                 let failures = self.bench.books.take_failures();
                 assert!(failures <= MOST_FAILURES, "it has tried and failed {failures} times");
+                return;
+            }
+            Kind::Stay => self.bench.books.stays.store(action.which.is_multiple_of(2), Relaxed),
+            Kind::Stop => {
+                if let Some(device) = self.device.take() {
+                    self.stop(device);
+                }
                 return;
             }
             _ => self.host.act(action),
@@ -337,14 +354,18 @@ impl Run {
         self.bench.books.stage() == Stage::Runs && self.host.is_connected()
     }
 
-    /// The driver is stopped: it leaves the device closed.
-    fn stop(&mut self) {
-        let device = self.device.take().expect("it is served");
+    /// The driver is stopped, whatever it does just now: it ends, without a connection.
+    fn stop(&mut self, device: JoinHandle<End>) -> End {
+        let books = self.bench.books;
+        let stays = books.stage() == Stage::Stays;
+        books.is_stopped.store(true, Relaxed);
         device.abort();
         self.until(Duration::from_mins(10), |_| device.is_finished());
-        assert_eq!(device.try_take().ok(), Some(Ok(End::Stopped)));
-        assert_eq!(self.bench.books.stage(), Stage::None);
-        assert_eq!(self.host.frontend_state().as_deref(), Some("6"), "it has said so");
+        let end = device.try_take().expect("it comes to its end").expect("it ends by itself");
+        books.is_stopped.store(false, Relaxed);
+        assert_eq!(books.stage(), Stage::None);
+        books.meet(if stays { "stopped while it stayed" } else { "stopped" });
+        end
     }
 
     /// Nothing is left.

@@ -28,9 +28,13 @@ pub enum Kind {
     Suspend,
     /// So many seconds go by.
     Time,
+    /// From now on the frontend stays when it is wanted back, or lets go at once.
+    Stay,
+    /// The driver is stopped, and another one comes.
+    Stop,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::Write,
     Kind::WriteFront,
     Kind::Remove,
@@ -43,6 +47,8 @@ const KINDS: [Kind; 12] = [
     Kind::Answer,
     Kind::Suspend,
     Kind::Time,
+    Kind::Stay,
+    Kind::Stop,
 ];
 
 /// The backend's keys.
@@ -101,6 +107,12 @@ impl Action {
     #[must_use]
     pub const fn new(kind: Kind, which: u8, value: u8) -> Self {
         Self { kind, which, value }
+    }
+
+    /// Whether the backend says that it is connected, or that it wants to close.
+    pub(super) fn is_patient(self) -> bool {
+        let says = (one_of(BACKEND, self.which), one_of(VALUES, self.value));
+        self.kind == Kind::Write && matches!(says, ("state", "4" | "5"))
     }
 
     fn of([kind, which, value]: [u8; Self::SIZE]) -> Self {

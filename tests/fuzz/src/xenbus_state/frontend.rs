@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -15,7 +15,7 @@ use xen_sim::Guest;
 use xenbus::{
     bus::{Bus as _, Native},
     event::{Channel, Disconnected, Worked},
-    frontend::{Device, Failed, Failure, Fault, Frontend, News, Phase, Why},
+    frontend::{Device, Failed, Failure, Fault, Frontend, Leave, News, Phase, Why},
     grant::{Rights, Shared},
     store::{StoreError, Xenstore, optional},
 };
@@ -32,17 +32,26 @@ pub(super) enum Stage {
     Connected,
     /// It moves requests.
     Runs,
+    /// The same, although the device is wanted back.
+    Stays,
     /// It has taken the last responses.
     Finished,
 }
 
 /// What was told to a frontend.
 #[derive(Debug, Default)]
-pub(super) struct Books(Mutex<(Stage, BTreeSet<&'static str>)>, AtomicU32);
+pub(super) struct Books {
+    met: Mutex<(Stage, BTreeSet<&'static str>)>,
+    failures: AtomicU32,
+    /// It stays when it is wanted back.
+    pub(super) stays: AtomicBool,
+    /// Its driver has stopped it.
+    pub(super) is_stopped: AtomicBool,
+}
 
 impl Books {
     fn open(&self) -> MutexGuard<'_, (Stage, BTreeSet<&'static str>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -56,7 +65,7 @@ impl Books {
 
     /// How often it was said that it does not go on, since it was asked for the last time, or was connected.
     pub(super) fn take_failures(&self) -> u32 {
-        self.1.swap(0, Relaxed)
+        self.failures.swap(0, Relaxed)
     }
 
     pub(super) fn meet(&self, what: &'static str) {
@@ -129,21 +138,26 @@ impl Frontend for Plain {
         _: &Self::Bus,
         _: &Device<'_>,
     ) -> Failed<Fault> {
-        self.0.go(&[Stage::Connected], Stage::Runs);
+        // Who stays is asked to run again.
+        let stays = self.0.stage() == Stage::Stays;
+        self.0.go(&[Stage::Connected, Stage::Stays], if stays { Stage::Stays } else { Stage::Runs });
         while channel.next(at, Worked::Nothing).await.is_ok() {}
         Disconnected.into()
     }
 
     async fn finish(&mut self, _: &mut Connection, _: &Dispatch, _: &Self::Bus, _: &Device<'_>) {
-        self.0.go(&[Stage::Made, Stage::Connected, Stage::Runs], Stage::Finished);
+        if self.0.stage() == Stage::Stays && !self.0.is_stopped.load(Relaxed) {
+            self.0.meet("did not stay");
+        }
+        self.0.go(&[Stage::Made, Stage::Connected, Stage::Runs, Stage::Stays], Stage::Finished);
         self.0.meet("finished");
     }
 
     fn disconnected(&mut self, _: &Dispatch, _: Connection, why: Why) {
-        if self.0.stage() == Stage::Runs && why == Why::Closed {
+        if matches!(self.0.stage(), Stage::Runs | Stage::Stays) && why == Why::Closed {
             self.0.meet("never finished");
         }
-        let any = [Stage::Made, Stage::Connected, Stage::Runs, Stage::Finished];
+        let any = [Stage::Made, Stage::Connected, Stage::Runs, Stage::Stays, Stage::Finished];
         self.0.go(&any, Stage::None);
         self.0.meet(match why {
             Why::Closed => "closed",
@@ -152,10 +166,20 @@ impl Frontend for Plain {
         });
     }
 
+    fn wanted_back(&mut self) -> Leave {
+        if !self.0.stays.load(Relaxed) {
+            return Leave::AtOnce;
+        }
+        // It is asked once.
+        self.0.go(&[Stage::Runs], Stage::Stays);
+        self.0.meet("stays");
+        Leave::WhenStopped
+    }
+
     fn told(&mut self, news: News<Fault>) {
         match news {
             News::Connected => _ = self.0.take_failures(),
-            News::Failed(_) => _ = self.0.1.fetch_add(1, Relaxed),
+            News::Failed(_) => _ = self.0.failures.fetch_add(1, Relaxed),
             News::Waits | News::Disconnected(_) => {}
         }
         self.0.meet(match news {

@@ -43,7 +43,7 @@ impl Host {
         self.read(&format!("{}/state", self.front()))
     }
 
-    fn backend_state(&self) -> Option<String> {
+    pub(super) fn backend_state(&self) -> Option<String> {
         self.read(&format!("{}/state", self.back()))
     }
 
@@ -73,7 +73,7 @@ impl Host {
                 self.write_front();
             }
             Kind::Behave => self.behaves = which.is_multiple_of(2),
-            Kind::Refuse | Kind::Answer | Kind::Suspend | Kind::Time => {}
+            Kind::Refuse | Kind::Answer | Kind::Suspend | Kind::Time | Kind::Stay | Kind::Stop => {}
         }
     }
 

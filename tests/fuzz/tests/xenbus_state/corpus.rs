@@ -4,8 +4,8 @@
 use xen_fuzz::xenbus_state::{
     Action, BACKEND, FRONTEND,
     Kind::{
-        self, Answer, Behave, Make, Refuse, Remove, RemoveFront, Suspend, Take, Time, Vanish, Write,
-        WriteFront,
+        self, Answer, Behave, Make, Refuse, Remove, RemoveFront, Stay, Stop, Suspend, Take, Time, Vanish,
+        Write, WriteFront,
     },
     VALUES,
 };
@@ -53,6 +53,8 @@ const HANG: Action = Action::new(Behave, 1, 0);
 const REFUSE: Action = Action::new(Refuse, 0, 2);
 const RESUME: Action = Action::new(Suspend, 0, 0);
 const MIGRATE: Action = Action::new(Suspend, 1, 0);
+const STAY: Action = Action::new(Stay, 0, 0);
+const STOP: Action = Action::new(Stop, 0, 0);
 const MINUTE: Action = Action::new(Time, 0, 61);
 
 fn seed(name: &'static str, meets: &'static [&'static str], of: &[&[Action]]) -> Seed {
@@ -60,7 +62,7 @@ fn seed(name: &'static str, meets: &'static [&'static str], of: &[&[Action]]) ->
 }
 
 pub(crate) fn seeds() -> Vec<Seed> {
-    [states(), broken_and_suspended(), vanished_and_refused()].into_iter().flatten().collect()
+    [states(), wanted_back(), broken_and_suspended(), vanished_and_refused()].into_iter().flatten().collect()
 }
 
 /// What a backend says of itself.
@@ -118,6 +120,34 @@ fn states() -> Vec<Seed> {
                 &[key(Write, "online", "connected"), is("2"), key(Write, "online", ""), is("4")],
                 &[gone(Remove, "online"), MINUTE, is("5"), is("6")],
             ],
+        ),
+    ]
+}
+
+/// A device that the toolstack wants back, and a driver that is stopped.
+fn wanted_back() -> Vec<Seed> {
+    let online = |value| key(Write, "online", value);
+    let connected = &connected()[..];
+    vec![
+        seed(
+            "stays-until-it-is-stopped",
+            &["stays", "stopped while it stayed", "finished", "closed", "gone"],
+            &[&[STAY, BEHAVE, online("0"), is("5"), MINUTE, is("4"), is("5"), STOP, MINUTE]],
+        ),
+        seed(
+            "stays-until-it-is-lost",
+            &["stays", "lost"],
+            &[&[STAY], connected, &[online("0"), is("5"), online("1"), MINUTE, is("6")]],
+        ),
+        seed(
+            "stays-until-it-has-moved",
+            &["stays", "ended by a suspend"],
+            &[&[STAY], connected, &[online("0"), RESUME, is("5"), MIGRATE]],
+        ),
+        seed(
+            "stopped-at-any-time",
+            &["stopped"],
+            &[&[STOP, is("2"), STOP], connected, &[STOP, is("5"), STOP]],
         ),
     ]
 }
