@@ -13,7 +13,7 @@ use kexec::{Scope, platform::mock::keep};
 use xen_abi::io::xs_wire::XsError;
 use xen_harness::{Player, Rig};
 use xen_sim::{DeviceConfig, DeviceId, Fault, Peer, Protocol, Side, echo::Echo as Backend, xenstored};
-use xenbus::frontend::{End, News};
+use xenbus::frontend::{End, News, Why};
 
 use crate::world::{Driver, LIMIT, rig};
 
@@ -176,6 +176,8 @@ fn a_device_that_goes_meanwhile() {
         let (rig, device, driver) = given_up(&mut player);
         let (toolstack, domain) = (rig.machine().toolstack(), rig.guest().domain());
         if is_told {
+            // One that does nothing any more: otherwise it would be gone as well.
+            rig.machine().inject(rig.guest(), Fault::Wedge(Peer::Device(device)));
             toolstack.write(&format!("/local/domain/0/backend/echo/{domain}/0/online"), "0");
         } else {
             toolstack.rm(&format!("/local/domain/{domain}/device/echo/0"));
@@ -185,4 +187,21 @@ fn a_device_that_goes_meanwhile() {
         toolstack.remove(device);
         assert_gone(&mut player, &rig, driver);
     }
+}
+
+/// A driver that is stopped while the store says nothing cannot tell anybody; it takes its connection apart all the
+/// same.
+#[test]
+fn stopped_without_a_store() {
+    let mut player = Player::new(1);
+    let (rig, _) = rig(&mut player, Backend::new());
+    let driver = Driver::new(&rig, &mut player, keep(Scope::new("guest")), 1000, true);
+    let outcome = driver.spawn();
+    while driver.connections() == 0 && player.step(LIMIT) {}
+    rig.machine().inject(rig.guest(), Fault::Wedge(Peer::Xenstored));
+    while !outcome.is_finished() && player.step(Duration::from_hours(1)) {}
+    assert_eq!(outcome.try_take().expect("it has ended"), Ok(Ok(1000)), "its device works on");
+    assert_eq!(driver.news().last(), Some(&News::Disconnected(Why::Lost)), "{:?}", driver.news());
+    assert_eq!(driver.ends(), [End::Stopped]);
+    player.close().expect("all tasks end");
 }

@@ -8,6 +8,7 @@ use std::{
 
 use echo::{Echo, Told};
 use kexec::{Scope, irql::Dispatch, platform::mock::keep, sync::ManualEvent, time::sleep};
+use xen_abi::io::xenbus::XenbusState;
 use xen_harness::{BusDriver, Player};
 use xen_sim::echo::Echo as Backend;
 use xenbus::{
@@ -28,6 +29,9 @@ impl<F: Frontend> Frontend for Stays<F> {
     type Bus = F::Bus;
     type Connection = F::Connection;
     type Error = F::Error;
+
+    /// Both connect at once, as network devices do.
+    const PUBLISHED: XenbusState = XenbusState::Connected;
 
     async fn negotiate(
         &mut self,

@@ -3,7 +3,7 @@
 
 use std::{
     pin::pin,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use xen_abi::{
@@ -17,7 +17,7 @@ use xen_abi::{
 };
 use xenbus::{
     bus::{Bus, StartError},
-    console,
+    console::{self, ConsoleError},
     event::{self, OpenError},
     grant::{Peer, Rights},
     hypercall::hvm,
@@ -100,7 +100,15 @@ fn a_resume_that_fails() {
         listens();
 
         bench.platform.refuse(&[refusal]);
-        let resumed = bench.migrate();
+        let mut typed = [0; 4];
+        let resumed = dispatch(|at| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut read = pin!(bench.console.read(at, &mut typed));
+            assert!(read.as_mut().poll(&mut cx).is_pending());
+            let resumed = bench.migrate();
+            assert_eq!(read.poll(&mut cx), Poll::Ready(Err(ConsoleError::Disconnected)), "{refusal:?}");
+            resumed
+        });
         assert_eq!(resumed.first, Some(Failure { listener: "bus", step, error }));
         let of = |other| refusal != other;
         assert_eq!(shares(), of(Refusal::Map(XENMAPSPACE_GRANT_TABLE)), "{refusal:?}");
