@@ -188,7 +188,7 @@ pub trait Frontend {
     ) -> impl Future<Output = Failed<Self::Error>>;
 
     /// The connection is about to be closed, in good order: takes the responses that are still to come. It has
-    /// [`HANDSHAKE`] for that.
+    /// [`HANDSHAKE`] for that. If the driver is stopped meanwhile, or while the connection closes, it is called again.
     fn finish(
         &mut self,
         connection: &mut Self::Connection,

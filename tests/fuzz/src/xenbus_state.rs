@@ -1,10 +1,11 @@
 //! What a backend and a toolstack can do to a frontend.
 //!
 //! An input is a list of [`Action`]s: keys of both halves of a device become anything, go, and come again; requests
-//! are refused; the guest is suspended, its driver stopped, and time goes by. [`serve`] has a frontend live through that which does
-//! nothing but live. It never comes to no rest, says of itself only what may come after what it has said before, and
-//! begins and ends its connections by turns. When there is a device as toolstacks make them, with a backend that does
-//! what it should, it connects; and in the end nothing is left.
+//! are refused; the guest is suspended, its driver stopped, and time goes by. [`serve`] has a frontend live through
+//! that which does nothing but live. It never comes to no rest, says of itself only what may come after what it has
+//! said before, and begins and ends its connections by turns. If it is one that stays when it is wanted back, it stays
+//! until it is stopped. When there is a device as toolstacks make them, with a backend that does what it should, it
+//! connects; and in the end nothing is left.
 #![forbid(unsafe_code)]
 
 mod action;

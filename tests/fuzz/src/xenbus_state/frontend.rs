@@ -146,10 +146,18 @@ impl Frontend for Plain {
     }
 
     async fn finish(&mut self, _: &mut Connection, _: &Dispatch, _: &Self::Bus, _: &Device<'_>) {
-        if self.0.stage() == Stage::Stays && !self.0.is_stopped.load(Relaxed) {
-            self.0.meet("did not stay");
+        let is_stopped = self.0.is_stopped.load(Relaxed);
+        match self.0.stage() {
+            Stage::Stays if !is_stopped => self.0.meet("did not stay"),
+            Stage::Finished if is_stopped => self.0.meet("stopped while it closed"),
+            _ => {}
         }
-        self.0.go(&[Stage::Made, Stage::Connected, Stage::Runs, Stage::Stays], Stage::Finished);
+        let mut from = vec![Stage::Made, Stage::Connected, Stage::Runs, Stage::Stays];
+        if is_stopped {
+            // Who is stopped takes what is still to come, whatever was under way.
+            from.push(Stage::Finished);
+        }
+        self.0.go(&from, Stage::Finished);
         self.0.meet("finished");
     }
 
