@@ -113,8 +113,8 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for Failed<E> {}
 mod tests {
     use super::*;
 
-    /// Whose fault it is decides whether a backend gets another chance: what the bus does not give now is nobody's, what
-    /// is in a ring is the backend's. Whichever way a failure comes, the judgement is the same.
+    /// Whose fault it is decides whether a backend gets another chance: what the bus does not give now is nobody's,
+    /// what is in a ring is the backend's. Whichever way a failure comes, the judgement is the same.
     #[test]
     fn who_is_to_blame() {
         fn judged<T: Copy>(error: T) -> (Failed<Fault>, Failed<Fault>)

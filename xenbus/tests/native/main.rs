@@ -29,7 +29,8 @@ use xenbus::{
     page::Ram,
     seam::{Access, Place},
     store::StoreError,
-    unplug::{Policy, Unplug, Unplugged, Wish},
+    suspend::{Failure, ResumeError, Step, Suspended},
+    unplug::{PRODUCT, Policy, Unplug, UnplugError, Unplugged, Wish},
 };
 
 /// Does something on a bus, once, and has the auditor see that nothing is left of it.
@@ -247,6 +248,15 @@ fn emulated_devices_stay_away() {
         let _registration = driver.suspend().register(at, unplugged).expect("there is room");
         moved(rig).await;
         assert_eq!(emulated(), others);
+        // If they are not let go any more, that is told.
+        let key = format!("/mh/driver-blacklist/{}/1", PRODUCT.name);
+        rig.machine().toolstack().write(&key, "");
+        moved(rig).await;
+        assert!(emulated().contains(&Emulated::Nic));
+        let suspends = driver.suspends();
+        let Some(Ok(Suspended::Resumed(resumed))) = suspends.last() else { panic!("{suspends:?}") };
+        let error = ResumeError::Unplug(UnplugError::Blocked { product: PRODUCT, build: 1 });
+        assert_eq!(resumed.first, Some(Failure { listener: "unplug", step: Step::Early, error }));
     });
 }
 

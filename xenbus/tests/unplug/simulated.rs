@@ -87,6 +87,7 @@ fn again_after_a_migration() {
     assert_eq!(unplug.execute(&guest), Ok(()));
     machine.toolstack().expect_suspend(&guest, Suspend::Migrated);
     assert_eq!(sched::shutdown(&guest, SHUTDOWN_SUSPEND), Ok(false), "a new domain");
+    assert_eq!(left(&guest), ALL.into(), "another device model");
     assert_eq!(unplug.execute(&guest), Ok(()));
     assert_eq!(left(&guest), [NvmeDisk].into());
     let audit = machine.audit(&guest);
