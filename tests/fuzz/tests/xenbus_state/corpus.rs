@@ -144,6 +144,7 @@ fn wanted_back() -> Vec<Seed> {
             &["stays", "ended by a suspend"],
             &[&[STAY], connected, &[online("0"), RESUME, is("5"), MIGRATE]],
         ),
+        seed("stopped-while-it-closes", &["stopped while it closed"], &[connected, &[is("5"), STOP]]),
         seed(
             "stopped-at-any-time",
             &["stopped"],
