@@ -107,6 +107,20 @@ impl Step {
         }
     }
 
+    /// It is refused, with an error of this name, or with any if there is none.
+    pub(crate) fn refused_anyhow<T>(
+        self,
+        name: Option<&'static str>,
+        came: Result<T, StoreError>,
+    ) -> Outcome {
+        match (name, came.map(drop)) {
+            (Some(name), came) => self.refused(name, came),
+            (None, Err(StoreError::Refused { .. } | StoreError::Unnamed { .. })) => Ok(()),
+            (None, Err(other)) => Err(self.differs("that it is refused", other)),
+            (None, Ok(())) => Err(self.differs("that it is refused", "that it was done")),
+        }
+    }
+
     /// It is refused with an error of this name, or done if there is none.
     pub(crate) fn refused_if<T>(self, name: Option<&'static str>, came: Result<T, StoreError>) -> Outcome {
         match name {

@@ -40,8 +40,13 @@ pub struct Profile {
     /// To ask for the permissions of what begins with an `@`, and is there.
     pub special_permissions: &'static str,
 
+    /// To set the permissions of what begins with an `@`; nothing, if the error may be any.
+    pub share_special: Option<&'static str>,
+
     /// What counts as a conflict of a transaction with others.
     pub conflicts: Conflicts,
+    /// That somebody makes a node which a transaction has found missing is a conflict, whatever else it does.
+    pub misses_conflict: bool,
     /// A transaction sees all nodes as they were when it was started; else, each as it was when the transaction came to
     /// it first.
     pub sees_the_start: bool,
@@ -117,8 +122,10 @@ impl Profile {
         read_special: "EINVAL",
         write_special: "EINVAL",
         special_permissions: "EACCES",
+        share_special: Some("EACCES"),
         // `access_node` and `finalize_transaction` in transaction.c
         conflicts: Conflicts::Touched,
+        misses_conflict: true,
         sees_the_start: false,
         dead_transaction: "ENOENT",
         // `fail_transaction`
@@ -145,6 +152,8 @@ impl Profile {
         transactions: Quota { most: 11, refusal: "ENOSPC" },
         permissions: Some(Quota { most: 5, refusal: "ENOSPC" }),
         special_permissions: "EINVAL",
+        // `do_set_perms` answers with `errno`, which `set_perms_special` does not set: that of an earlier failure.
+        share_special: None,
         has_depth: false,
         has_features: false,
         has_quotas: false,
@@ -174,8 +183,12 @@ impl Profile {
         read_special: "EACCES",
         write_special: "EACCES",
         special_permissions: "EACCES",
+        share_special: Some("EACCES"),
         // `transaction_replay` in process.ml
         conflicts: Conflicts::Answers,
+        // `Transaction.read` notes what was read when it has been. `Transaction.commit` takes over what was written if
+        // that, and what is noted, is as it was: only if not, the answers are compared.
+        misses_conflict: false,
         sees_the_start: true,
         // `process_packet` looks for the transaction outside of what names errors.
         dead_transaction: "EIO",

@@ -125,6 +125,8 @@ pub(super) async fn special_paths(at: &Dispatch, store: &impl Xenstore, ground: 
         profile.special_permissions,
         store.permissions(at, "@releaseDomain", &mut permissions).await,
     )?;
-    Step("set the permissions of a special node")
-        .refused("EACCES", store.set_permissions(at, "@releaseDomain", &[ground.own()]).await)
+    Step("set the permissions of a special node").refused_anyhow(
+        profile.share_special,
+        store.set_permissions(at, "@releaseDomain", &[ground.own()]).await,
+    )
 }

@@ -243,15 +243,16 @@ pub(super) async fn conflict_by_what_they_read(
     store: &impl Root,
     ground: &mut Ground<'_>,
 ) -> Outcome {
-    for (step, looked_at, others) in [
-        ("change a value that was read", Read("read"), Write("read", b"two")),
-        ("remove a node that was read", Read("read"), Remove("read")),
-        ("make a node that was missed", Read("new"), Write("new", b"")),
-        ("add to a list that was read", List("list"), Write("list/newcomer", b"")),
-        ("take from a list that was read", List("list"), Remove("list/child")),
-        ("change permissions that were read", Permissions("read"), Share("read")),
+    let missed = if ground.profile.misses_conflict { 2 } else { 1 };
+    for (counts, step, looked_at, others) in [
+        (2, "change a value that was read", Read("read"), Write("read", b"two")),
+        (2, "remove a node that was read", Read("read"), Remove("read")),
+        (missed, "make a node that was missed", Read("new"), Write("new", b"")),
+        (2, "add to a list that was read", List("list"), Write("list/newcomer", b"")),
+        (2, "take from a list that was read", List("list"), Remove("list/child")),
+        (2, "change permissions that were read", Permissions("read"), Share("read")),
     ] {
-        takes(2, at, store, ground, Step(step), &[looked_at, CHANGE], others).await?;
+        takes(counts, at, store, ground, Step(step), &[looked_at, CHANGE], others).await?;
     }
     clear(at, store, ground).await
 }
