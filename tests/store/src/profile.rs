@@ -27,6 +27,8 @@ pub struct Profile {
     /// There is `DIRECTORY_PART`.
     pub has_parts: bool,
 
+    /// To send something else than a path to what takes one; nothing, if the error may be any.
+    pub no_path: Option<&'static str>,
     /// To read what is not there, below a node that cannot be read.
     pub read_hidden: &'static str,
     /// To remove what is not there, below a node that cannot be written; nothing, if that is done.
@@ -114,6 +116,8 @@ impl Profile {
         permissions: Some(Quota { most: 4, refusal: "ENOSPC" }),
         lists_in_order: true,
         has_parts: true,
+        // `canonicalize`
+        no_path: Some("EINVAL"),
         // `errno_from_parents`
         read_hidden: "EACCES",
         remove_hidden: Some("EACCES"),
@@ -151,6 +155,9 @@ impl Profile {
         // `do_transaction_start`: the same
         transactions: Quota { most: 11, refusal: "ENOSPC" },
         permissions: Some(Quota { most: 5, refusal: "ENOSPC" }),
+        // `canonicalize` passes on that there is no path, and does not set `errno`, with which `get_node_canonicalized`
+        // is taken to fail: it is that of an earlier failure.
+        no_path: None,
         special_permissions: "EINVAL",
         // `do_set_perms` answers with `errno`, which `set_perms_special` does not set: that of an earlier failure.
         share_special: None,
@@ -163,8 +170,8 @@ impl Profile {
     /// The daemon in OCaml: `tools/ocaml/xenstored`.
     pub const OXENSTORED: Self = Self {
         name: "oxenstored",
-        // `path_validate` in utils.ml
-        path: 2048,
+        // `path_validate` in utils.ml; `quota-path-max` in oxenstored.conf, as it is installed
+        path: 1024,
         // `Quota.check`: only the value counts.
         node: Some(NodeSize { most: 2048, empty: 0, counts_names: false, refusal: "E2BIG" }),
         // `Connection.add_watch`, and `input_handle_error` in process.ml: a name that no header has
@@ -174,6 +181,7 @@ impl Profile {
         // `Store.ls` folds a map whose keys are symbols.
         lists_in_order: false,
         has_parts: false,
+        no_path: Some("EINVAL"),
         // `Store.Path.lookup` looks for the node before it looks at permissions, and `do_rm` takes its absence for
         // success.
         read_hidden: "ENOENT",

@@ -102,6 +102,14 @@ impl Step {
         self.holds(is_it, name, format_args!("{what}, {}", Excerpt::from(came.payload)))
     }
 
+    /// The answer is an error of this name, or any if there is none.
+    pub(super) fn rejected_anyhow(self, name: Option<&str>, came: Message<'_>) -> Outcome {
+        match name {
+            Some(name) => self.rejected(name, came),
+            None => self.holds(came.is(Error), "an error", Excerpt::from(came.payload)),
+        }
+    }
+
     /// The answer is an error of this name, or `OK` if there is none.
     pub(super) fn rejected_if(self, name: Option<&str>, came: Message<'_>) -> Outcome {
         match name {
