@@ -26,11 +26,11 @@ use xen_abi::{
     grant_table::{ENTRIES, FLAGS},
     seam::{Access as _, Gfn},
 };
+use xen_harness::Alone;
 use xen_sim::{Access, Culprit, Guest, GuestConfig, Machine, Mapping, Mistake, Suspend as Becomes};
 use xenbus::{
     grant::{GrantCache, Grants, Loan, Peer, Rights, Shared},
     page::{Foreign, Ram},
-    suspend::Rendezvous,
 };
 
 pub use self::action::{Action, Deed, decode, encode};
@@ -225,7 +225,7 @@ impl World {
             Deed::Suspend => {
                 let becomes = if one % 2 == 0 { Becomes::Migrated } else { Becomes::Cancelled };
                 self.machine.toolstack().expect_suspend(&self.guest, becomes);
-                let suspended = self.statics.suspend().suspend(at, &self.guest, &Alone);
+                let suspended = self.statics.suspend().suspend(at, &self.guest, &Alone(&self.guest));
                 self.meet(suspended.expect("Xen suspends it"));
             }
             Deed::Reserve => {
@@ -364,22 +364,5 @@ fn outcome<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return outcome;
         }
-    }
-}
-
-/// Nobody else is there to be captured.
-struct Alone;
-
-impl Rendezvous for Alone {
-    fn hold<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn silence<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync)) {
-        work(0);
     }
 }

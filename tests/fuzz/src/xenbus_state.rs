@@ -27,6 +27,7 @@ use kexec::{
     time::timeout,
 };
 use xen_abi::{hvm::params::CallbackVia, io::xs_wire::XsError};
+use xen_harness::Alone;
 use xen_sim::{
     Actor, Culprit, Finding, Guest, GuestConfig, Machine, Mistake, Suspend as Fate, xenstored::Fault,
 };
@@ -36,7 +37,7 @@ use xenbus::{
     frontend::{End, serve},
     grant::{Frame, Grants},
     store::{PATIENCE, Store},
-    suspend::{Rendezvous, Suspend},
+    suspend::Suspend,
 };
 
 pub use self::action::{ANSWERS, Action, BACKEND, FRONTEND, Kind, VALUES, encode};
@@ -120,23 +121,6 @@ impl Bench {
             over: keep(ManualEvent::new(false)),
             books: keep(Books::default()),
         }
-    }
-}
-
-/// Nobody runs but who suspends.
-struct Alone<'a>(&'a Guest);
-
-impl Rendezvous for Alone<'_> {
-    fn hold<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn silence<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync)) {
-        self.0.on(0, || work(0));
     }
 }
 

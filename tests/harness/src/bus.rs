@@ -25,10 +25,10 @@ use xenbus::{
     event::{Config, Events, Slot, StopError, Upcall, Vcpu},
     grant::{Frame, Grants},
     store::{PATIENCE, Store},
-    suspend::{Rendezvous, Suspend, SuspendError, Suspended},
+    suspend::{Suspend, SuspendError, Suspended},
 };
 
-use crate::{Executors, Rig};
+use crate::{Alone, Executors, Rig};
 
 /// The services of `xenbus`, as a driver ties them together for its guest: interrupts reach the event channels, a
 /// [suspend](Rig::suspend) of the rig's goes through all of them, and [`run`](Self::run) is from their start to their
@@ -112,7 +112,7 @@ impl BusDriver {
             while driver.events.upcall(place, 64) == Upcall::More {}
         });
         rig.on_suspend(|at| {
-            let outcome = driver.suspend.suspend(at, &driver.guest, &Captive(&driver.guest));
+            let outcome = driver.suspend.suspend(at, &driver.guest, &Alone(&driver.guest));
             locked(&driver.suspends).push(outcome);
         });
         driver
@@ -221,23 +221,6 @@ impl BusDriver {
 
 async fn services(at: &mut Dispatch, driver: &'static BusDriver) {
     shielded(select(pin!(driver.native.serve(at)), pin!(driver.over.wait()))).await;
-}
-
-/// The rig has captured everybody.
-struct Captive<'a>(&'a Guest);
-
-impl Rendezvous for Captive<'_> {
-    fn hold<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn silence<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync)) {
-        self.0.on(0, || work(0));
-    }
 }
 
 impl fmt::Debug for BusDriver {

@@ -9,6 +9,7 @@
 //! - [`Player`] runs a world once, as fast as it goes, and lets others look on;
 //! - [`Rig`] ties a machine to them;
 //! - [`BusDriver`] is the bus under the drivers of its devices;
+//! - [`Alone`] is who suspends a guest of which nobody else runs;
 //! - [`WithFaults`] has a scenario enumerate the machine's faults, too;
 //! - [`page`] has pages for tests of what needs no machine but somebody who writes to the same bytes.
 //!
@@ -59,6 +60,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod alone;
 mod bus;
 mod executors;
 mod faults;
@@ -67,6 +69,7 @@ mod player;
 mod rig;
 
 pub use self::{
+    alone::Alone,
     bus::{BusDriver, BusError},
     executors::Executors,
     faults::WithFaults,

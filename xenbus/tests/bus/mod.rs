@@ -9,14 +9,14 @@ use xen_abi::{
     event_channel::EvtchnPort,
     hvm::params::{CallbackVia, HVM_PARAM_CALLBACK_IRQ},
 };
-use xen_harness::Rig;
+use xen_harness::{Alone, Rig};
 use xen_sim::Guest;
 
 use xenbus::{
     hypercall::{event_channel, hvm},
     page::XenPage,
     store::Store,
-    suspend::{Captured, Listener, Registration, Rendezvous, ResumeError, Suspend, SuspendError, Suspended},
+    suspend::{Captured, Listener, Registration, ResumeError, Suspend, SuspendError, Suspended},
 };
 
 /// The driver, and what it has of Xen.
@@ -30,23 +30,6 @@ pub(crate) struct Bus {
     shared: Mutex<Option<Arc<XenPage<Guest>>>>,
     /// The store's port.
     port: Mutex<Option<EvtchnPort>>,
-}
-
-/// The harness has captured everybody.
-struct Harness<'a>(&'a Guest);
-
-impl Rendezvous for Harness<'_> {
-    fn hold<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn silence<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync)) {
-        self.0.on(0, || work(0));
-    }
 }
 
 impl Bus {
@@ -67,7 +50,7 @@ impl Bus {
 
     /// Suspends the guest, when the harness has captured everybody.
     pub(crate) fn suspend(&self, at: &Dispatch) {
-        let outcome = self.suspend.suspend(at, &self.guest, &Harness(&self.guest));
+        let outcome = self.suspend.suspend(at, &self.guest, &Alone(&self.guest));
         locked(&self.suspends).push(outcome);
     }
 

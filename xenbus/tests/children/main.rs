@@ -14,5 +14,7 @@ mod bus;
 mod enumeration;
 mod lost;
 mod names;
+#[path = "../bus/once.rs"]
+mod once;
 mod scene;
 mod told;

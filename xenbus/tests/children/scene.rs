@@ -3,13 +3,13 @@
 
 use std::{cell::RefCell, pin::pin, time::Duration};
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use kexec::{irql::Dispatch, time::sleep};
-use xen_harness::{Player, Rig};
-use xen_sim::{Fault, GuestConfig, Suspend as Fate};
+use xen_harness::Rig;
+use xen_sim::{Fault, Suspend as Fate};
 use xenbus::bus::children::{Change, Children, Trouble};
 
-use crate::bus::{Bus, Up};
+use crate::{bus::Bus, once};
 
 /// So many children can be told apart.
 pub(crate) const MOST: usize = 4;
@@ -31,27 +31,10 @@ pub(crate) fn play<T: Send + 'static>(
     always: &'static [&'static str],
     script: impl for<'a> AsyncFnOnce(&'a Scene<'a>) -> T + Send + 'static,
 ) -> T {
-    let mut player = Player::new(1);
-    let rig = Rig::new(&mut player, GuestConfig::default());
-    let driver = rig.driver(&mut player, "guest");
-    let slots = rig.pool::<32768, 1>(&mut player);
-    let bus = Bus::new(&rig);
-    let act = async move |at: &mut Dispatch, rig: Rig| {
-        let up = Up::new(bus, at).expect("there is a store");
+    once::play(async move |at, rig, bus| {
         let children = Children::new("device/vif", always);
-        let scene = Scene { at: up.at, rig, bus, children, told: RefCell::default() };
-        match select(pin!(script(&scene)), pin!(bus.store.serve(up.at))).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => unreachable!("it is served for ever"),
-        }
-    };
-    let task = driver.spawn(slots, act, rig.clone()).expect("a slot is free");
-    while !task.is_finished() && player.step(Duration::from_hours(1)) {}
-    let outcome = task.try_take().expect("it comes to its end").expect("nobody cancels it");
-    assert_eq!(player.close(), Ok(()));
-    let audit = rig.machine().audit(rig.guest());
-    assert!(audit.is_clean(), "{audit}");
-    outcome
+        script(&Scene { at, rig, bus, children, told: RefCell::default() }).await
+    })
 }
 
 /// The same, while the devices are followed.

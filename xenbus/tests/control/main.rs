@@ -7,5 +7,7 @@ mod bus;
 mod drivers;
 mod enumeration;
 mod features;
+#[path = "../bus/once.rs"]
+mod once;
 mod play;
 mod requests;

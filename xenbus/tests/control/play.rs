@@ -5,19 +5,17 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
-    time::Duration,
 };
 
-use futures_util::future::{Either, select};
 use kexec::irql::Dispatch;
-use xen_harness::{Player, Rig};
-use xen_sim::{Guest, GuestConfig, Suspend as Fate};
+use xen_harness::Rig;
+use xen_sim::{Guest, Suspend as Fate};
 use xenbus::{
     control::{Control, Distribution, Features, News, Owner, Words},
     store::Store,
 };
 
-use crate::bus::{Bus, Up};
+use crate::{bus::Bus, once};
 
 pub(crate) type Part<'a> = Control<'a, Store<Guest>>;
 
@@ -32,26 +30,7 @@ pub(crate) struct Scene<'a> {
 pub(crate) fn play<T: Send + 'static>(
     script: impl for<'a> AsyncFnOnce(&'a Scene<'a>) -> T + Send + 'static,
 ) -> T {
-    let mut player = Player::new(1);
-    let rig = Rig::new(&mut player, GuestConfig::default());
-    let driver = rig.driver(&mut player, "guest");
-    let slots = rig.pool::<32768, 1>(&mut player);
-    let bus = Bus::new(&rig);
-    let act = async move |at: &mut Dispatch, rig: Rig| {
-        let up = Up::new(bus, at).expect("there is a store");
-        let scene = Scene { at: up.at, rig, bus };
-        match select(pin!(script(&scene)), pin!(bus.store.serve(up.at))).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => unreachable!("it is served for ever"),
-        }
-    };
-    let task = driver.spawn(slots, act, rig.clone()).expect("a slot is free");
-    while !task.is_finished() && player.step(Duration::from_hours(1)) {}
-    let outcome = task.try_take().expect("it comes to its end").expect("nobody cancels it");
-    assert_eq!(player.close(), Ok(()));
-    let audit = rig.machine().audit(rig.guest());
-    assert!(audit.is_clean(), "{audit}");
-    outcome
+    once::play(async move |at, rig, bus| script(&Scene { at, rig, bus }).await)
 }
 
 impl<'a> Scene<'a> {

@@ -16,7 +16,7 @@ use kexec::{
     yield_now,
 };
 use xen_abi::GrantRef;
-use xen_harness::{Rig, WithFaults};
+use xen_harness::{Alone, Rig, WithFaults};
 use xen_sim::{Access, Dice, Finding, Guest, GuestConfig, Mistake};
 use xenbus::{
     grant::{Counters, GrantCache, Grants, Held, Loan, Peer, Rights, Shared, StillGranted},
@@ -24,7 +24,7 @@ use xenbus::{
     suspend::{Suspend, Suspended},
 };
 
-use crate::world::{Alone, DOM0, dispatch, frames};
+use crate::world::{DOM0, dispatch, frames};
 
 /// Pages that each queue sends.
 const PAGES: u32 = 3;
@@ -179,7 +179,7 @@ fn world(sim: &mut Sim) -> World {
         dice: Mutex::new(Dice::new(sim.seed())),
     });
     rig.on_suspend(move |at| {
-        let suspended = suspend.suspend(at, &guest, &Alone).expect("Xen suspends it");
+        let suspended = suspend.suspend(at, &guest, &Alone(&guest)).expect("Xen suspends it");
         assert!(
             matches!(suspended, Suspended::Resumed(resumed) if resumed.failures == 0)
                 || suspended == Suspended::Cancelled

@@ -12,11 +12,12 @@ use xen_abi::{
     DomId, GrantRef,
     seam::{Access as _, Place},
 };
+use xen_harness::Alone;
 use xen_sim::{Access, Dom0, Guest, GuestConfig, GuestFrame, Machine, Mapping, Suspend as Becomes};
 use xenbus::{
     grant::{Frame, GrantCache, Grants, Peer, Rights, ShareError, Shared},
     page::{Ram, Seam},
-    suspend::{Rendezvous, Suspend, Suspended},
+    suspend::{Suspend, Suspended},
 };
 
 use crate::platform::Platform;
@@ -27,23 +28,6 @@ pub(crate) const DOM0: Peer = Peer::trusted(DomId(0));
 /// Does something at `DISPATCH_LEVEL`.
 pub(crate) fn dispatch<R>(work: impl FnOnce(&Dispatch) -> R) -> R {
     passive(|passive| passive.raised(&Thread::<Dispatch>::new(), |at| work(at)))
-}
-
-/// Nobody else is there to be captured.
-pub(crate) struct Alone;
-
-impl Rendezvous for Alone {
-    fn hold<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn silence<T>(&self, _: &Dispatch, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    fn on_each_cpu(&self, work: &(dyn Fn(u32) + Sync)) {
-        work(0);
-    }
 }
 
 /// So many frames, for a table.
@@ -77,7 +61,7 @@ impl World {
     /// Suspends the guest, which goes on as another domain, or where it was.
     pub(crate) fn suspend(&self, becomes: Becomes) -> Suspended {
         self.machine.toolstack().expect_suspend(&self.guest, becomes);
-        dispatch(|at| self.suspend.suspend(at, &self.guest, &Alone)).expect("Xen suspends it")
+        dispatch(|at| self.suspend.suspend(at, &self.guest, &Alone(&self.guest))).expect("Xen suspends it")
     }
 
     /// A page, shared with the control domain for writing.
