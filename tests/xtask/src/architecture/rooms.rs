@@ -86,6 +86,8 @@ pub const ROOMS: &[Room] = &[
     // Whatever brings things together.
     room("tests/nt",        Some("nt-sim"),        Anything, Free),
     room("tests/nt/probe",  Some("nt-probe"),      Only(&["nt-sys"]), Bound),
+    // A guest for a real Xen, which has nothing but what it is to show.
+    room("tests/lab/guest", Some("lab-guest"),     Only(&["kexec", "xen-abi", "xenbus", "xenstore-suite"]), Free),
     room("tests/lab",       None,                  Anything, Free),
     room("tests/harness",   None,                  Anything, Free),
     room("tests/loom",      Some("kexec-loom"),    Anything, Free),
