@@ -33,6 +33,11 @@ pub enum Request {
         /// Only those whose name contains this.
         filter: Option<String>,
     },
+    /// Boot a real Xen.
+    Lab {
+        /// Which xenstored is to be there: these, one after the other.
+        daemons: Vec<String>,
+    },
     /// Weaken the atomic orderings of kexec, one at a time.
     Mutants {
         /// Only those whose line of output contains this.
@@ -56,7 +61,7 @@ pub enum Skips {
     Fail,
 }
 
-const COMMANDS: &str = "test, ci, dist, bench, joints, mutants, tasks, help";
+const COMMANDS: &str = "test, ci, dist, bench, joints, lab, mutants, tasks, help";
 
 /// Reads the words after `cargo xtask`.
 ///
@@ -97,6 +102,7 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
             nothing_after("joints FILTER", words)?;
             Ok(Request::Joints { filter })
         }
+        "lab" => Ok(Request::Lab { daemons: words.collect() }),
         "mutants" => {
             let filter = words.next();
             nothing_after("mutants FILTER", words)?;
@@ -145,6 +151,8 @@ usage: cargo xtask COMMAND
   bench NAME ARGS   run a benchmark: {}
   joints [FILTER]   break each joint between driver, kexec and NT and expect a test of the simulated NT to
                     fail; FILTER is part of a name as it is printed
+  lab [DAEMON..]    boot a real Xen in QEMU, and a guest on it that tests itself, once for each xenstored that
+                    is named (xenstored, oxenstored), or for both; nothing of Xen is installed
   mutants [FILTER]  weaken each atomic ordering of kexec and expect a loom model to fail;
                     FILTER is part of a file, line, model or name as it is printed
   tasks FILE ARGS   print the tasks in a dump as a tree; without FILE, what can be said of it
@@ -201,6 +209,12 @@ mod tests {
     fn what_is_said_of_a_dump_is_handed_on() {
         let arguments = ["tasks.bin", "--image", "xenbus.sys"].map(str::to_owned).to_vec();
         assert_eq!(parsed("tasks tasks.bin --image xenbus.sys"), Ok(Request::Tasks { arguments }));
+    }
+
+    #[test]
+    fn the_lab_has_all_daemons_or_some() {
+        assert_eq!(parsed("lab"), Ok(Request::Lab { daemons: vec![] }));
+        assert_eq!(parsed("lab oxenstored"), Ok(Request::Lab { daemons: vec!["oxenstored".to_owned()] }));
     }
 
     #[test]

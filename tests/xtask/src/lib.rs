@@ -14,6 +14,7 @@
 //! - [`dist`]: builds the kernel images and holds them to the rules for drivers;
 //! - [`mutants`]: weakens each atomic ordering of kexec and expects a loom model to notice;
 //! - [`joints`]: breaks the driver, one step at a time, and expects a test of the simulated NT to notice;
+//! - [`lab`]: boots a real Xen, and on it a guest of this project's code;
 //! - [`architecture`]: the rules about who may depend on whom, which the test of that name applies;
 //! - [`tasks`]: prints the tasks in a dump;
 //! - [`tokens`]: Rust source as a flat list of tokens, for both of these.
@@ -26,6 +27,7 @@ pub mod command;
 pub mod dist;
 pub mod host;
 pub mod joints;
+pub mod lab;
 pub mod levels;
 pub mod lints;
 pub mod miri;

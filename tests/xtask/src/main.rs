@@ -8,7 +8,7 @@ use xtask::{
     cli::{self, Request},
     dist,
     host::Host,
-    joints, mutants, run, tasks,
+    joints, lab, mutants, run, tasks,
 };
 
 /// The exit code for a command line that makes no sense, as with most command-line tools.
@@ -47,6 +47,7 @@ fn carry_out(request: Request) -> anyhow::Result<bool> {
             let tally = joints::run(&host, filter.as_deref())?;
             Ok(tally.loose == 0)
         }
+        Request::Lab { daemons } => lab::run(&host, &daemons),
         Request::Mutants { filter } => {
             let tally = mutants::run(&host, filter.as_deref())?;
             Ok(tally.survived == 0)

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) const PACKAGES: &[&str] = &["kexec", "nt-sys", "kexec-nt", "xen-abi", "xenbus", "xenstore-suite"];
 
 /// An x86-64 target without an operating system, as near to a kernel as the compiler's own targets come.
-const TARGET: Target = Target { triple: "x86_64-unknown-none", choice: "XTASK_NO_STD" };
+pub(crate) const TARGET: Target = Target { triple: "x86_64-unknown-none", choice: "XTASK_NO_STD" };
 
 /// What the level needs.
 pub const TOOLCHAIN: Need = Need {
