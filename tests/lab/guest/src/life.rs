@@ -14,7 +14,7 @@ use xenbus::{
     clock::Zone,
     console::{Console, LineEnds},
     crash,
-    event::{Config, Events, Slot, StopError, Upcall, Vcpu},
+    event::{self, Config, Events, OpenError, Slot, StopError, Upcall, Vcpu},
     grant::{Frame, Grants},
     hypercall::sched,
     seam::Processor,
@@ -23,7 +23,14 @@ use xenbus::{
     x86,
 };
 
-use crate::{hlt::Hlt, interrupts, report, seam::Guest, suite};
+use xenstore_suite::Ground;
+
+use crate::{
+    hlt::Hlt,
+    interrupts, report,
+    seam::Guest,
+    suite::{self, Tally},
+};
 
 /// Bytes of the largest task: a case of the suite has up to 20 KiB, and two pages of room.
 const TASK: usize = 48 * 1024;
@@ -96,10 +103,13 @@ pub(crate) fn begin() -> ! {
 
 /// Why a life has ended before its time.
 #[derive(Clone, Copy, Debug)]
-enum Stopped {
+pub(crate) enum Stopped {
     Grants,
     Start(StartError),
     Services,
+    Events(event::StartError),
+    Channel(OpenError),
+    NoStore,
     Hangs,
     Stop(StopError),
 }
@@ -108,32 +118,64 @@ enum Stopped {
 async fn live(at: &mut Dispatch, guest: Guest) -> Result<(), Stopped> {
     let at = &*at;
     report::note(format_args!("begins on Xen {}, at leaf {:#x}", guest.xen().version(), guest.xen().leaf()));
-    let grants = Grants::new(guest, SUSPEND.epochs(), &FRAMES).map_err(|_| Stopped::Grants)?;
-    let bus = Native::new(guest, &SUSPEND, &EVENTS, GRANTS.init(grants), &STORE).with_console(&CONSOLE);
-    let bus: &'static Native<Guest> = NATIVE.init(bus);
-    let callback = CallbackVia::Vector(interrupts::UPCALL);
-    let config = Config { vcpus: &[0], callback, fifo: true, epoch: SUSPEND.epochs().now() };
-    bus.start(at, config).map_err(Stopped::Start)?;
-    let services = EXECUTOR.spawn(&TASKS, serve, bus).map_err(|_| Stopped::Services)?;
-
-    let work = timeout(LIFE, async {
-        greet(at, guest, bus).await;
-        suite::run(at, &CONSOLE, &STORE, ROOM.take()).await
-    });
-    let Ok(tally) = work.await else {
+    let Ok(outcome) = timeout(LIFE, work(at, guest)).await else {
         for task in TASKS.as_table().tasks().filter(Row::is_task) {
             report::note(format_args!("task {}: {}, {}", task.name, task.whereabouts(), task.history()));
         }
         return Err(Stopped::Hangs);
     };
+    outcome
+}
+
+/// What is tried: the bus, and the suite on it; the ring itself, below the bus; and the bus once more.
+async fn work(at: &Dispatch, guest: Guest) -> Result<(), Stopped> {
+    let grants = Grants::new(guest, SUSPEND.epochs(), &FRAMES).map_err(|_| Stopped::Grants)?;
+    let bus = Native::new(guest, &SUSPEND, &EVENTS, GRANTS.init(grants), &STORE).with_console(&CONSOLE);
+    let (bus, room) = (&*NATIVE.init(bus), ROOM.take());
+    let mut tally = Tally::default();
+
+    let daemon = with_bus(at, bus, async || {
+        greet(at, guest, bus).await;
+        suite::through_the_store(at, &CONSOLE, &STORE, room, &mut tally).await
+    });
+    if let Some((domain, profile)) = daemon.await? {
+        let config = Config { fifo: false, ..config() };
+        EVENTS.start(at, guest, config).map_err(Stopped::Events)?;
+        let ground = Ground { home: suite::HOME, domain, profile, room };
+        suite::on_the_wire(at, guest, &EVENTS, ground, &mut tally).await?;
+        stop(|| EVENTS.stop(at)).await?;
+    }
+    with_bus(at, bus, async || report::say(at, &CONSOLE, format_args!("end: {tally}")).await).await
+}
+
+/// How events come to the bus: by the FIFO ABI, if Xen has it.
+fn config() -> Config<'static> {
+    let callback = CallbackVia::Vector(interrupts::UPCALL);
+    Config { vcpus: &[0], callback, fifo: true, epoch: SUSPEND.epochs().now() }
+}
+
+/// Does some work while the bus runs.
+async fn with_bus<T>(
+    at: &Dispatch,
+    bus: &'static Native<Guest>,
+    work: impl AsyncFnOnce() -> T,
+) -> Result<T, Stopped> {
+    bus.start(at, config()).map_err(Stopped::Start)?;
+    OVER.reset();
+    let services = EXECUTOR.spawn(&TASKS, serve, bus).map_err(|_| Stopped::Services)?;
+    let outcome = work().await;
     bus.settled(at).await;
-    report::say(at, &CONSOLE, format_args!("end: {tally}")).await;
     OVER.set();
     let _ = services.await;
+    stop(|| bus.stop(at)).await?;
+    Ok(outcome)
+}
+
+/// Stops what may not be stopped by what was woken from it.
+async fn stop(stop: impl Fn() -> Result<(), StopError>) -> Result<(), Stopped> {
     loop {
-        match bus.stop(at) {
+        match stop() {
             Ok(()) => return Ok(()),
-            // It may be what this task was woken from.
             Err(StopError::Upcall(_) | StopError::InUse) => yield_now().await,
             Err(error) => return Err(Stopped::Stop(error)),
         }
@@ -177,6 +219,9 @@ impl fmt::Display for Stopped {
             Self::Services => f.write_str("no room for the task of the services"),
             Self::Hangs => write!(f, "not done after {LIFE:?}"),
             Self::Stop(error) => error.fmt(f),
+            Self::Events(error) => error.fmt(f),
+            Self::Channel(error) => error.fmt(f),
+            Self::NoStore => f.write_str("Xen does not tell where the ring of xenstore is"),
         }
     }
 }

@@ -16,8 +16,10 @@ use core::{
     },
 };
 
+use xen_abi::hvm::params::HVM_PARAM_STORE_PFN;
 use xenbus::{
     Hypervisor,
+    hypercall::hvm,
     seam::{Gfn, Mapped, Memory, NoMemory, PAGE_SIZE},
     x86::Xen,
 };
@@ -52,6 +54,14 @@ impl Guest {
     /// Looks for the Xen below.
     pub(crate) fn find() -> Result<Self, xenbus::NotXen> {
         Xen::detect(|| ram().ok()).map(|xen| Self { xen })
+    }
+
+    /// The page of the ring that is shared with xenstored, for whoever takes the part of the bus.
+    pub(crate) fn store_ring(&self) -> Option<Mapped> {
+        let gfn = hvm::get_param(self, HVM_PARAM_STORE_PFN).ok().map(Gfn)?;
+        // SAFETY: the toolstack puts such pages where no RAM of the guest's is, and whoever else writes there does so
+        // as the ring's protocol says, or is found out.
+        unsafe { self.existing(gfn) }.ok()
     }
 
     /// The Xen below.
