@@ -29,7 +29,7 @@ const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-priv
 /// What the script uses of busybox.
 const APPLETS: &[&str] = &[
     "dd", "echo", "grep", "insmod", "ip", "mkdir", "mount", "poweroff", "printf", "sed", "sh", "sleep",
-    "tail", "test",
+    "tail", "test", "timeout",
 ];
 const FOLDERS: &[&str] = &[
     "bin",
@@ -120,6 +120,8 @@ fn file_system(root: &Path) -> Result<Vec<u8>> {
     archive.link("var/run", "../run");
     archive.file("init", INIT);
     archive.file("etc/xen/xl.conf", b"");
+    // Without it, it does not know where Xen's kernel interface is.
+    archive.file("etc/xen/oxenstored.conf", &read(&root.join("etc/xen/oxenstored.conf"))?);
     archive.file("bin/busybox", &read(&root.join("bin/busybox"))?);
     for applet in APPLETS {
         archive.link(&format!("bin/{applet}"), "busybox");

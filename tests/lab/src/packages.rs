@@ -31,6 +31,7 @@ const PACKAGES: &[&str] = &[
     "libzstd1",
     "xen-hypervisor-4.17-amd64",
     "xen-utils-4.17",
+    "xen-utils-common",
     "xenstore-utils",
     "zlib1g",
 ];
