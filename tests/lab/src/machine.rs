@@ -33,7 +33,7 @@ use crate::{
 /// How long it may take until the control domain is up, and until all has ended: several times what they take where
 /// somebody else computes, too.
 const BOOT: Duration = Duration::from_mins(2);
-const LIFE: Duration = Duration::from_mins(7);
+const LIFE: Duration = Duration::from_mins(6);
 
 /// MiB of the machine's memory, and of the control domain's in it.
 const MEMORY: u32 = 640;

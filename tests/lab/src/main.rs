@@ -1,7 +1,6 @@
-//! The lab: a real Xen, with its real xenstored and toolstack, in a QEMU that plays the whole machine; and on it a guest
-//! that is nothing but this project's code. `cargo xtask lab` builds the guest and starts this program.
+#![doc = include_str!("../README.md")]
 //!
-//! In reading order:
+//! # In reading order
 //!
 //! - [`order`]: what was asked for;
 //! - [`packages`]: Debian's Xen, kernel and tools, unpacked into a folder: nothing is installed;

@@ -36,7 +36,7 @@ use crate::{
 const TASK: usize = 48 * 1024;
 
 /// How long all of it may take. A store that does not answer is told of sooner.
-const LIFE: Duration = Duration::from_mins(5);
+const LIFE: Duration = Duration::from_mins(3);
 
 static EXECUTOR: Executor<Hlt> = Executor::named("guest", Hlt::new(), Budget::DEFAULT);
 static TASKS: Pool<TASK, 2> = Pool::new();

@@ -146,7 +146,7 @@ impl<const WORDS: usize> Taken<WORDS> {
     /// The number of one that was nobody's.
     fn take(&self) -> Option<usize> {
         self.0.iter().enumerate().find_map(|(number, word)| {
-            let free = |taken: u64| (taken != u64::MAX).then_some(taken | (taken + 1));
+            let free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
             let before = word.fetch_update(AcqRel, Relaxed, free).ok()?;
             Some(number * 64 + before.trailing_ones() as usize)
         })
