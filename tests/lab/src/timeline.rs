@@ -93,13 +93,24 @@ impl Timeline {
         }
         match (self.tally, self.reason) {
             (_, None) => bail!("the machine has ended before the guest"),
-            (None, Some(reason)) => bail!("the guest has ended without a word, reason {reason}"),
+            (None, Some(reason)) => bail!("the guest has ended without a word: {}", named(reason)),
             (Some(_), Some(reason)) if reason != POWEROFF => {
-                bail!("the guest was to switch itself off, and has ended with reason {reason}")
+                bail!("the guest was to switch itself off, and has not: {}", named(reason))
             }
             (Some(_), Some(_)) if !self.console => bail!("the guest's console has not told the end"),
             (Some(tally), Some(_)) => Ok(tally),
         }
+    }
+}
+
+/// Why a domain has shut down, by its number.
+fn named(reason: u32) -> String {
+    match reason {
+        POWEROFF => "it has switched itself off".to_owned(),
+        // What Xen makes of one, if nobody has told it otherwise: `HVM_PARAM_TRIPLE_FAULT_REASON`.
+        1 => "it has rebooted, or has had a triple fault".to_owned(),
+        3 => "it has crashed".to_owned(),
+        other => format!("reason {other} of SHUTDOWN_*"),
     }
 }
 
@@ -169,7 +180,7 @@ dom0: the guest has ended, reason 0";
     fn whoever_has_failed_is_named() {
         let error = |lines: &str| told(lines).outcome().expect_err("it has failed").to_string();
         assert!(error("dom0: failed: xl does not make the guest").contains("xl does not make"));
-        assert!(error(&WHOLE.replace("reason 0", "reason 3")).contains("reason 3"));
+        assert!(error(&WHOLE.replace("reason 0", "reason 3")).contains("crashed"));
         let crash = WHOLE.replace("end: 45 passed, 0 failed", "crash: exception 6\n(d1) lab +, code 0");
         assert!(error(&crash).contains("exception 6, code 0"));
         assert!(error("Kernel panic").contains("did not come up"));

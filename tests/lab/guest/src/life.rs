@@ -5,7 +5,7 @@ use core::{fmt, hint, pin::pin, time::Duration};
 
 use futures_util::future::select;
 use kexec::{
-    Budget, Executor, Pool, irql::Dispatch, sync::ManualEvent, task_table::Row, time::timeout, yield_now,
+    Budget, Executor, Pool, irql::Dispatch, sync::ManualEvent, task_table::Row, time::sleep, yield_now,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 use xen_abi::{cpuid, hvm::params::CallbackVia, sched::SHUTDOWN_POWEROFF};
@@ -39,7 +39,7 @@ const TASK: usize = 48 * 1024;
 const LIFE: Duration = Duration::from_mins(3);
 
 static EXECUTOR: Executor<Hlt> = Executor::named("guest", Hlt::new(), Budget::DEFAULT);
-static TASKS: Pool<TASK, 2> = Pool::new();
+static TASKS: Pool<TASK, 3> = Pool::new();
 
 static SLOTS: [Slot; 64] = [const { Slot::new() }; 64];
 static VCPUS: [Vcpu<Guest>; 1] = [Vcpu::new()];
@@ -106,11 +106,10 @@ pub(crate) fn begin() -> ! {
 pub(crate) enum Stopped {
     Grants,
     Start(StartError),
-    Services,
+    Tasks,
     Events(event::StartError),
     Channel(OpenError),
     NoStore,
-    Hangs,
     Stop(StopError),
 }
 
@@ -118,13 +117,17 @@ pub(crate) enum Stopped {
 async fn live(at: &mut Dispatch, guest: Guest) -> Result<(), Stopped> {
     let at = &*at;
     report::note(format_args!("begins on Xen {}, at leaf {:#x}", guest.xen().version(), guest.xen().leaf()));
-    let Ok(outcome) = timeout(LIFE, work(at, guest)).await else {
-        for task in TASKS.as_table().tasks().filter(Row::is_task) {
-            report::note(format_args!("task {}: {}, {}", task.name, task.whereabouts(), task.history()));
-        }
-        return Err(Stopped::Hangs);
-    };
-    outcome
+    let _watch = EXECUTOR.spawn(&TASKS, watch, ()).map_err(|_| Stopped::Tasks)?;
+    work(at, guest).await
+}
+
+/// Says where everybody waits, if they are not done in time.
+async fn watch(_: &mut Dispatch, (): ()) {
+    sleep(LIFE).await;
+    for task in TASKS.as_table().tasks().filter(Row::is_task) {
+        report::note(format_args!("task {}: {}, {}", task.name, task.whereabouts(), task.history()));
+    }
+    report::crash(format_args!("not done after {LIFE:?}"))
 }
 
 /// What is tried: the bus, and the suite on it; the ring itself, below the bus; and the bus once more.
@@ -162,7 +165,7 @@ async fn with_bus<T>(
 ) -> Result<T, Stopped> {
     bus.start(at, config()).map_err(Stopped::Start)?;
     OVER.reset();
-    let services = EXECUTOR.spawn(&TASKS, serve, bus).map_err(|_| Stopped::Services)?;
+    let services = EXECUTOR.spawn(&TASKS, serve, bus).map_err(|_| Stopped::Tasks)?;
     let outcome = work().await;
     bus.settled(at).await;
     OVER.set();
@@ -216,8 +219,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Grants => f.write_str("Xen does not tell how large the grant table is"),
             Self::Start(error) => error.fmt(f),
-            Self::Services => f.write_str("no room for the task of the services"),
-            Self::Hangs => write!(f, "not done after {LIFE:?}"),
+            Self::Tasks => f.write_str("no room for another task"),
             Self::Stop(error) => error.fmt(f),
             Self::Events(error) => error.fmt(f),
             Self::Channel(error) => error.fmt(f),
