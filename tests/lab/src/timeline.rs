@@ -16,6 +16,8 @@ pub(crate) struct Timeline {
     tally: Option<Tally>,
     crash: Option<String>,
     failed: Option<String>,
+    /// Xen's last words, or those of the control domain's kernel.
+    panic: Option<String>,
     /// The console has told the end, too.
     console: bool,
     reason: Option<u32>,
@@ -27,6 +29,9 @@ pub(crate) struct Tally {
     passed: u32,
     failed: u32,
 }
+
+/// What the kernel's last words begin with, and Xen's.
+const PANICS: [&str; 2] = ["Kernel panic - ", "(XEN) Panic on CPU"];
 
 /// `SHUTDOWN_poweroff`, in `xen/include/public/sched.h`.
 const POWEROFF: u32 = 0;
@@ -43,6 +48,9 @@ impl Timeline {
             let before = self.end_of_line();
             self.guest = Some(said.to_owned());
             return before;
+        }
+        if PANICS.iter().any(|panic| line.contains(panic)) {
+            self.panic.get_or_insert_with(|| line.trim().to_owned());
         }
         let said = line.split_once("dom0: ").map(|(_, said)| said.trim())?;
         let before = self.end_of_line();
@@ -87,6 +95,9 @@ impl Timeline {
         }
         if let Some(why) = &self.crash {
             bail!("the guest has crashed: {why}");
+        }
+        if let Some(panic) = &self.panic {
+            bail!("the machine has crashed: {panic}");
         }
         if !self.is_up {
             bail!("the control domain did not come up");
@@ -183,7 +194,9 @@ dom0: the guest has ended, reason 0";
         assert!(error(&WHOLE.replace("reason 0", "reason 3")).contains("crashed"));
         let crash = WHOLE.replace("end: 45 passed, 0 failed", "crash: exception 6\n(d1) lab +, code 0");
         assert!(error(&crash).contains("exception 6, code 0"));
-        assert!(error("Kernel panic").contains("did not come up"));
+        assert!(error("(XEN) Xen version 4.17").contains("did not come up"));
+        let panic = "[    7.1] Kernel panic - not syncing: no init\n(XEN) Panic on CPU 0:";
+        assert!(error(&WHOLE.replace("dom0: up", panic)).ends_with("not syncing: no init"));
         let failed = told(&WHOLE.replace("0 failed", "1 failed")).outcome().expect("it has ended well");
         assert!(!failed.is_passed());
         let nothing = told(&WHOLE.replace("45 passed", "0 passed")).outcome().expect("it has ended well");

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     dist,
     host::{Host, Need, Rustup},
-    joints, lints, miri, mutants, no_std,
+    joints, lab, lints, miri, mutants, no_std,
 };
 
 /// One level.
@@ -163,6 +163,14 @@ pub const LEVELS: &[Level] = &[
         duty: Duty::Mandatory,
         needs: dist::NEEDS,
         run: |host| joints::run(host, None)?.outcome(),
+    },
+    Level {
+        name: "lab",
+        shows: "on a real Xen, a guest of this project's code boots, its bus starts and stops, and both xenstoreds do what \
+                the suite says",
+        duty: Duty::Mandatory,
+        needs: lab::NEEDS,
+        run: lab::level,
     },
     Level {
         name: "miri",
