@@ -31,12 +31,16 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts an outcome, and says it.
-    fn count(&mut self, name: &'static str, outcome: Result<(), Difference>) -> impl fmt::Display {
+    fn count<'o>(
+        &mut self,
+        name: &'static str,
+        outcome: &'o Result<(), Difference>,
+    ) -> impl fmt::Display + use<'o> {
         match outcome {
             Ok(()) => self.passed += 1,
             Err(_) => self.failed += 1,
         }
-        fmt::from_fn(move |f| match &outcome {
+        fmt::from_fn(move |f| match outcome {
             Ok(()) => write!(f, "passed: {name}"),
             Err(difference) => write!(f, "FAILED: {difference}"),
         })
@@ -63,7 +67,7 @@ pub(crate) async fn through_the_store(
     for case in CASES {
         let mut ground = Ground { home: HOME, domain, profile, room };
         let outcome = case.run(at, store, &mut ground).await;
-        report::say(at, console, tally.count(case.name, outcome)).await;
+        report::say(at, console, tally.count(case.name, &outcome)).await;
     }
     Some((domain, profile))
 }
@@ -101,7 +105,7 @@ pub(crate) async fn on_the_wire(
     let all = async {
         for case in wire::CASES {
             let outcome = case.run(at, &ring, &mut ground).await;
-            report::note(tally.count(case.name, outcome));
+            report::note(tally.count(case.name, &outcome));
         }
     };
     match select(pin!(listen), pin!(all)).await {
