@@ -8,7 +8,7 @@
 //! - `hlt`: kexec's platform, a loop that halts the processor when there is nothing to do;
 //! - `seam`: hypercalls and pages, as `xenbus` asks for them;
 //! - `report`: lines for the host, and the last words;
-//! - `life`: from start to stop, and [what is tried](life::live) in between; `suite`: the conformance suite of xenstore.
+//! - `life`: from start to stop, and what is tried in between; `suite`: the conformance suite of xenstore.
 //!
 //! It is built for a target without an operating system. For any other it is a program that says so, so that lints and
 //! tests see what is in it.
