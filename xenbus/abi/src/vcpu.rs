@@ -4,7 +4,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Says with which registers a vCPU begins. What it takes is no matter of a driver.
+/// Says with which registers a vCPU begins, in an HVM guest. Takes a [`Context`](crate::hvm::hvm_vcpu::Context).
 pub const VCPUOP_INITIALISE: u64 = 0;
 /// Lets it run. No argument.
 pub const VCPUOP_UP: u64 = 1;

@@ -202,6 +202,7 @@ pub(crate) const LEFT_OUT: &[(&[&str], &str)] = &[
         ],
         "it is for PV guests",
     ),
+    (&["struct vcpu_hvm_x86_32"], "who is a 64-bit guest begins as one"),
     (
         &[
             "XENMEM_acquire_resource",

@@ -31,6 +31,7 @@ const HEADERS: &str = "
 #include <xen/features.h>
 #include <xen/grant_table.h>
 #include <xen/hvm/hvm_op.h>
+#include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 #include <xen/hvm/pvdrivers.h>
 #include <xen/memory.h>
