@@ -179,6 +179,7 @@ impl BusDriver {
     }
 
     /// Runs the bus for as long as the work takes, which is not cancelled with the task: it ends itself then, in order.
+    /// After that it can be run again.
     ///
     /// # Errors
     ///
@@ -191,6 +192,7 @@ impl BusDriver {
         let epoch = self.suspend.epochs().now();
         let config = Config { vcpus: &[0], callback: CallbackVia::Gsi(28), fifo: self.fifo, epoch };
         self.native.start(at, config).map_err(BusError::Start)?;
+        self.over.reset();
         let services = self.spawn(services, self);
         shielded(async {
             let outcome = match services {
