@@ -9,27 +9,39 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cpio::Archive, elf, packages::Packages};
+use crate::{
+    cpio::Archive,
+    disk, elf,
+    kind::Kind,
+    order::{Order, Play},
+    packages::{DEVICE_MODEL, Packages},
+};
 
 /// The folder of an image, complete.
 #[derive(Debug)]
 pub(crate) struct Image {
     folder: PathBuf,
+    /// Of the guests that it can make.
+    kind: Kind,
 }
 
 /// The control domain's script.
 const INIT: &[u8] = include_bytes!("../dom0/init");
-/// The guest's description, for `xl`.
-const GUEST: &[u8] = include_bytes!("../dom0/guest.cfg");
+/// What guests are made of, for `xl`.
+const PVH: &str = include_str!("../dom0/pvh.cfg");
+const HVM: &str = include_str!("../dom0/hvm.cfg");
 
 /// Programs of Xen's.
-const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "oxenstored", "xenconsoled", "xen-init-dom0"];
+const XEN_PROGRAMS: &[&str] =
+    &["xl", "xenstored", "oxenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper"];
+/// Programs that speak with xenstored.
+const STORE_PROGRAMS: &[&str] = &["xenstore-ls", "xenstore-read", "xenstore-write"];
 /// Modules of the kernel's that xenstored, xenconsoled and xl use.
 const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs"];
 /// What the script uses of busybox.
 const APPLETS: &[&str] = &[
-    "dd", "echo", "grep", "insmod", "ip", "mkdir", "mount", "poweroff", "printf", "sed", "sh", "sleep",
-    "tail", "test", "timeout",
+    "cat", "date", "dd", "echo", "grep", "insmod", "ip", "killall", "ls", "mkdir", "mkfifo", "mount",
+    "poweroff", "printf", "ps", "rm", "sed", "setsid", "sh", "sleep", "tail", "test", "timeout", "tr",
 ];
 const FOLDERS: &[&str] = &[
     "bin",
@@ -37,6 +49,7 @@ const FOLDERS: &[&str] = &[
     "etc",
     "etc/xen",
     "lab",
+    "lab/scenarios",
     "lib",
     "lib64",
     "modules",
@@ -48,6 +61,12 @@ const FOLDERS: &[&str] = &[
     "usr/lib",
     "usr/lib/xen-4.17",
     "usr/lib/xen-4.17/bin",
+    "usr/lib/xen-4.17/boot",
+    "usr/libexec",
+    "usr/share",
+    "usr/share/qemu",
+    "usr/share/qemu/keymaps",
+    "usr/share/seabios",
     "var",
     "var/lib",
     "var/lib/xen",
@@ -56,22 +75,31 @@ const FOLDERS: &[&str] = &[
 ];
 /// Where Debian puts Xen's programs.
 const XEN_FOLDER: &str = "usr/lib/xen-4.17/bin";
+/// What begins a guest with emulated devices, and plays them.
+const HVM_LOADER: &str = "usr/lib/xen-4.17/boot/hvmloader";
+const BIOS: &str = "usr/share/seabios/bios-256k.bin";
+const EMULATOR: &str = "usr/libexec/xen-qemu-system-i386";
+/// Asked for although there is no keyboard.
+const KEYMAP: &str = "usr/share/qemu/keymaps/en-us";
 /// Loaded although nobody names it: for threads that are cancelled, as xl's are.
 const UNNAMED: &str = "libgcc_s.so.1";
 
 /// The image of today's packages: one that is there already, or a new one.
-pub(crate) fn of_packages(lab: &Path) -> Result<Image> {
-    let packages = Packages::of_today()?;
+pub(crate) fn of_packages(lab: &Path, kind: Kind) -> Result<Image> {
+    let packages = Packages::of_today(match kind {
+        Kind::Pvh => &[],
+        Kind::Hvm => DEVICE_MODEL,
+    })?;
     // This source, too: how an image is made is a part of what it is.
     let key = packages.key(&[INIT, include_bytes!("image.rs")]);
-    let image = Image { folder: lab.join(format!("image-{key}")) };
+    let image = Image { folder: lab.join(format!("image-{key}")), kind };
     if !image.folder.is_dir() {
         // Under another name until it is complete: who is interrupted has made none.
         let draft = lab.join("image-draft");
         if draft.exists() {
             fs::remove_dir_all(&draft)?;
         }
-        make(&packages, lab, &draft).context("the lab's image could not be made")?;
+        make(&packages, lab, kind, &draft).context("the lab's image could not be made")?;
         fs::rename(&draft, &image.folder)?;
     }
     Ok(image)
@@ -86,33 +114,48 @@ impl Image {
         self.folder.join("vmlinux")
     }
 
-    /// The control domain's file system, with this guest in it.
-    pub(crate) fn file_system(&self, guest: &[u8]) -> Result<Vec<u8>> {
+    /// The control domain's file system, with all that it takes for these plays.
+    pub(crate) fn file_system(&self, order: &Order, plays: &[Play]) -> Result<Vec<u8>> {
+        let (guest, peer) = (read(&order.guest)?, read(&order.peer)?);
+        // Those that it would find there are of another system than the one that has built it.
+        let libraries = elf::needed(&peer).context("in the guest's peer")?;
+        ensure!(libraries.is_empty(), "the guest's peer is not linked statically: {}", libraries.join(", "));
         let mut all = fs::read(self.folder.join("dom0.cpio"))?;
         let mut archive = Archive::default();
-        archive.file("lab/guest", guest);
-        archive.file("lab/guest.cfg", GUEST);
+        archive.file("lab/peer", &peer);
+        let cpus = format!("vcpus = {}\n", order.cpus);
+        archive.file("lab/guest", &guest);
+        archive.file("lab/pvh.cfg", (PVH.to_owned() + &cpus).as_bytes());
+        if self.kind == Kind::Hvm {
+            archive.file("lab/disk", &disk::of(&guest)?);
+            archive.file("lab/hvm.cfg", (HVM.to_owned() + &cpus).as_bytes());
+        }
+        for Play { scenario, .. } in plays {
+            archive.file(&format!("lab/scenarios/{}", scenario.name), scenario.text.as_bytes());
+        }
+        let lines = plays.iter().map(|Play { scenario, kind }| format!("{} {kind}\n", scenario.name));
+        archive.file("lab/plays", lines.collect::<String>().as_bytes());
         all.extend(archive.finish());
         Ok(all)
     }
 }
 
-fn make(packages: &Packages, lab: &Path, draft: &Path) -> Result<()> {
+fn make(packages: &Packages, lab: &Path, kind: Kind, draft: &Path) -> Result<()> {
     let root = draft.join("root");
     packages.unpack(&lab.join("packages"), &root)?;
-    println!("makes the image of the control domain");
+    println!("makes the image of the control domain for {kind} guests");
     let boot = root.join("boot");
     let xen = only(&boot, |name| name.starts_with("xen-") && name.strip_suffix(".gz").is_some())?;
     fs::write(draft.join("xen"), through("gzip", &fs::read(xen)?)?)?;
     let kernel = only(&boot, |name| name.starts_with("vmlinuz-"))?;
     fs::write(draft.join("vmlinux"), unpacked(&fs::read(kernel)?)?)?;
-    fs::write(draft.join("dom0.cpio"), file_system(&root)?)?;
+    fs::write(draft.join("dom0.cpio"), file_system(&root, kind)?)?;
     // It has ten times the size of what was taken from it.
     fs::remove_dir_all(&root)?;
     Ok(())
 }
 
-fn file_system(root: &Path) -> Result<Vec<u8>> {
+fn file_system(root: &Path, kind: Kind) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.folder(folder);
@@ -134,9 +177,19 @@ fn file_system(root: &Path) -> Result<Vec<u8>> {
         archive.file(&format!("{XEN_FOLDER}/{program}"), &bytes);
         archive.link(&format!("bin/{program}"), &format!("../{XEN_FOLDER}/{program}"));
     }
-    let write = read(&root.join("usr/bin/xenstore-write"))?;
-    libraries.take_for("xenstore-write", &write)?;
-    archive.file("bin/xenstore-write", &write);
+    for program in STORE_PROGRAMS {
+        let bytes = read(&root.join("usr/bin").join(program))?;
+        libraries.take_for(program, &bytes)?;
+        archive.file(&format!("bin/{program}"), &bytes);
+    }
+    if kind == Kind::Hvm {
+        let emulator = read(&root.join(EMULATOR))?;
+        libraries.take_for(EMULATOR, &emulator)?;
+        archive.file(EMULATOR, &emulator);
+        for file in [HVM_LOADER, BIOS, KEYMAP] {
+            archive.file(file, &read(&root.join(file))?);
+        }
+    }
     libraries.take(UNNAMED)?;
     for (name, bytes) in libraries.found {
         // The one that loads the others is where every program looks for it.

@@ -35,6 +35,33 @@ const PACKAGES: &[&str] = &[
     "xenstore-utils",
     "zlib1g",
 ];
+/// What the control domain needs besides, for guests with emulated devices.
+pub(crate) const DEVICE_MODEL: &[&str] = &[
+    "libbz2-1.0",
+    "libdw1",
+    "libelf1",
+    "libfdt1",
+    "libffi8",
+    "libglib2.0-0",
+    "libgstreamer-plugins-base1.0-0",
+    "libgstreamer1.0-0",
+    "libjpeg62-turbo",
+    "liblz4-1",
+    "libopus0",
+    "liborc-0.4-0",
+    "libpcre2-8-0",
+    "libpixman-1-0",
+    "libsasl2-2",
+    "libspice-server1",
+    "libssl3",
+    "libstdc++6",
+    "libudev1",
+    "libunwind8",
+    "libusb-1.0-0",
+    "qemu-system-data",
+    "qemu-system-xen",
+    "seabios",
+];
 
 /// What helps if apt does not know the packages, or where they are.
 const HINT: &str = "the lab is made of Debian 12's packages; is the machine one, and are its lists up to date? \
@@ -49,13 +76,13 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    /// Those that apt would choose today. Asks nobody outside.
-    pub(crate) fn of_today() -> Result<Self> {
+    /// Those that apt would choose today, with some more. Asks nobody outside.
+    pub(crate) fn of_today(more: &[&str]) -> Result<Self> {
         let kernel = answer(Command::new("apt-cache").args(["depends", KERNEL]))?;
         let kernel = kernel.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
         let kernel = kernel.with_context(|| format!("apt does not know which kernel {KERNEL} is: {HINT}"))?;
         let names: Vec<String> =
-            PACKAGES.iter().map(ToString::to_string).chain([kernel.trim().to_owned()]).collect();
+            PACKAGES.iter().chain(more).map(ToString::to_string).chain([kernel.trim().to_owned()]).collect();
         let lines =
             answer(Command::new("apt-get").args(["download", "--quiet", "--print-uris"]).args(&names))?;
         let mut files: Vec<String> = lines.lines().filter_map(file_of).map(str::to_owned).collect();

@@ -35,8 +35,8 @@ pub enum Request {
     },
     /// Boot a real Xen.
     Lab {
-        /// Which xenstored is to be there: these, one after the other.
-        daemons: Vec<String>,
+        /// Scenarios and options.
+        words: Vec<String>,
     },
     /// Weaken the atomic orderings of kexec, one at a time.
     Mutants {
@@ -102,7 +102,7 @@ fn parse_in(words: impl IntoIterator<Item = String>, in_ci: bool) -> Result<Requ
             nothing_after("joints FILTER", words)?;
             Ok(Request::Joints { filter })
         }
-        "lab" => Ok(Request::Lab { daemons: words.collect() }),
+        "lab" => Ok(Request::Lab { words: words.collect() }),
         "mutants" => {
             let filter = words.next();
             nothing_after("mutants FILTER", words)?;
@@ -151,8 +151,10 @@ usage: cargo xtask COMMAND
   bench NAME ARGS   run a benchmark: {}
   joints [FILTER]   break each joint between driver, kexec and NT and expect a test of the simulated NT to
                     fail; FILTER is part of a name as it is printed
-  lab [DAEMON..]    boot a real Xen in QEMU, and a guest on it that tests itself, once for each xenstored that
-                    is named (xenstored, oxenstored), or for both; nothing of Xen is installed
+  lab [SCENARIO..]  boot a real Xen in QEMU, and play scenarios on it, with a guest that tests itself: those that
+                    are named, or the quick set, or `all`; nothing of Xen is installed
+                    [--pvh] [--hvm] which kind of guest, [--store xenstored|oxenstored], [--smp N] its virtual
+                    CPUs, [--threads] each emulated by a thread of its own, [--keep] stay, with a shell
   mutants [FILTER]  weaken each atomic ordering of kexec and expect a loom model to fail;
                     FILTER is part of a file, line, model or name as it is printed
   tasks FILE ARGS   print the tasks in a dump as a tree; without FILE, what can be said of it
@@ -212,9 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn the_lab_has_all_daemons_or_some() {
-        assert_eq!(parsed("lab"), Ok(Request::Lab { daemons: vec![] }));
-        assert_eq!(parsed("lab oxenstored"), Ok(Request::Lab { daemons: vec!["oxenstored".to_owned()] }));
+    fn the_lab_gets_its_words() {
+        assert_eq!(parsed("lab"), Ok(Request::Lab { words: vec![] }));
+        let words = vec!["migrate".to_owned(), "--hvm".to_owned()];
+        assert_eq!(parsed("lab migrate --hvm"), Ok(Request::Lab { words }));
     }
 
     #[test]

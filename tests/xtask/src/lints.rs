@@ -18,9 +18,8 @@ const OURS: &str = env!("CARGO_PKG_RUST_VERSION");
 ///
 /// A lint fires, or the sources do not build.
 pub fn run(host: &Host) -> Result<Outcome> {
-    let version = host.cargo().words("clippy --version").answer().unwrap_or_default();
-    let theirs = rust_version(&version).unwrap_or_default();
-    let strictness = if theirs == OURS { "-D warnings" } else { "--cap-lints warn" };
+    let theirs = version(host);
+    let strictness = strictness(&theirs);
     let clippy = |what: &str| host.cargo().word("clippy").words(what).word("--").words(strictness).run();
     clippy("--workspace --all-targets --all-features")?;
     for package in no_std::PACKAGES {
@@ -32,6 +31,17 @@ pub fn run(host: &Host) -> Result<Outcome> {
     } else {
         passed(format_args!("all packages; only shown, for this is {theirs} and the sources are for {OURS}"))
     }
+}
+
+/// The version of the compiler that clippy is part of; nothing, if there is none.
+pub(crate) fn version(host: &Host) -> String {
+    let version = host.cargo().words("clippy --version").answer().unwrap_or_default();
+    rust_version(&version).unwrap_or_default()
+}
+
+/// What clippy is told after `--`.
+pub(crate) fn strictness(version: &str) -> &'static str {
+    if version == OURS { "-D warnings" } else { "--cap-lints warn" }
 }
 
 /// The compiler version that goes with what `clippy --version` says: 1.95 with `clippy 0.1.95 (…)`.

@@ -47,7 +47,7 @@ fn carry_out(request: Request) -> anyhow::Result<bool> {
             let tally = joints::run(&host, filter.as_deref())?;
             Ok(tally.loose == 0)
         }
-        Request::Lab { daemons } => lab::run(&host, &daemons),
+        Request::Lab { words } => lab::run(&host, &words),
         Request::Mutants { filter } => {
             let tally = mutants::run(&host, filter.as_deref())?;
             Ok(tally.survived == 0)

@@ -1,4 +1,5 @@
-//! The local APIC, as far as there is one alarm to be set: its timer, and the end of the timer's interrupt.
+//! The local APIC, as far as there is one alarm to be set, and others to be woken: its timer, its interrupts for other
+//! processors, and the end of an interrupt.
 //!
 //! It is used by its registers' MSRs (x2APIC), which cost Xen no decoding of an instruction.
 //!
@@ -17,6 +18,10 @@ const X2APIC: u64 = 1 << 10;
 const ENABLED: u64 = 1 << 11;
 
 const END_OF_INTERRUPT: u32 = 0x80B;
+const COMMAND: u32 = 0x830;
+/// To put a processor back to where it was before it began.
+const COMMAND_NMI: u64 = 0b100 << 8 | 1 << 14;
+const COMMAND_RESET: u64 = 0b101 << 8 | 1 << 14;
 const SPURIOUS: u32 = 0x80F;
 const SPURIOUS_ENABLE: u64 = 1 << 8;
 const TIMER: u32 = 0x832;
@@ -28,14 +33,16 @@ const DIVIDE_BY_1: u64 = 0b1011;
 /// `xen/arch/x86/include/asm/apicdef.h`.
 const NANOSECONDS_PER_TICK: u128 = 10;
 
-/// Turns it on, with one vector for the timer's interrupts and one for those that are none.
+/// Turns it on, on the first processor or another, with one vector for the timer's interrupts and one for those that
+/// are none.
 ///
 /// # Safety
 ///
 /// Both vectors have handlers, that of the timer calls [`end_of_interrupt`].
-pub(crate) unsafe fn enable(timer: u8, spurious: u8) {
+pub(crate) unsafe fn enable(is_first: bool, timer: u8, spurious: u8) {
+    let first = if is_first { BOOT_PROCESSOR } else { 0 };
     let registers = [
-        (BASE, BASE_ADDRESS | BOOT_PROCESSOR | X2APIC | ENABLED),
+        (BASE, BASE_ADDRESS | first | X2APIC | ENABLED),
         (SPURIOUS, SPURIOUS_ENABLE | u64::from(spurious)),
         (TIMER_DIVIDE, DIVIDE_BY_1),
         (TIMER, u64::from(timer)),
@@ -62,7 +69,42 @@ pub(crate) fn set_timer(after: Option<Duration>) {
     unsafe { Native.write_msr(TIMER_INITIAL, ticks.into()) };
 }
 
-/// Lets the next interrupt come. By the timer's handler.
+/// Interrupts another virtual CPU, on which it was [enabled](enable).
+///
+/// # Safety
+///
+/// The vector has a handler, which calls [`end_of_interrupt`].
+pub(crate) unsafe fn interrupt(number: usize, vector: u8) {
+    // SAFETY: passed on; and what was written before is seen there, for the write of this register is an exit to Xen.
+    unsafe { Native.write_msr(COMMAND, destination(number) | u64::from(vector)) };
+}
+
+/// Interrupts another virtual CPU, whether it lets interrupts come or not.
+///
+/// # Safety
+///
+/// The exception that it gets for that has a handler.
+pub(crate) unsafe fn interrupt_anyway(number: usize) {
+    // SAFETY: passed on.
+    unsafe { Native.write_msr(COMMAND, destination(number) | COMMAND_NMI) };
+}
+
+/// Puts another virtual CPU back to where it was before it began.
+///
+/// # Safety
+///
+/// It has never run anything of this guest's.
+pub(crate) unsafe fn reset(number: usize) {
+    // SAFETY: passed on.
+    unsafe { Native.write_msr(COMMAND, destination(number) | COMMAND_RESET) };
+}
+
+/// Xen numbers the APICs by two: `set_x2apic_id`, `xen/arch/x86/hvm/vlapic.c`.
+const fn destination(number: usize) -> u64 {
+    (number as u64 * 2) << 32
+}
+
+/// Lets the next interrupt come. By the handler of an interrupt of the APIC's.
 pub(crate) fn end_of_interrupt() {
     // SAFETY: that is all that it does.
     unsafe { Native.write_msr(END_OF_INTERRUPT, 0) };

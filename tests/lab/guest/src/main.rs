@@ -3,12 +3,15 @@
 //! It has no operating system, no heap and no threads. What it knows of Xen it has from `xenbus`; what is here is a
 //! machine for that to run on, and somebody who says what comes of it:
 //!
-//! - `boot`: from the first instruction to Rust, as Xen's PVH loader begins a guest;
+//! - `boot`: from the first instruction to Rust, as Xen's PVH loader begins a guest; `sector`: from a BIOS to there;
 //! - `interrupts`, `apic`: events and alarms come, and whatever else comes is the end;
-//! - `hlt`: kexec's platform, a loop that halts the processor when there is nothing to do;
+//! - `smp`: the virtual CPUs, each with an executor; `hlt`: kexec's platform, a loop that halts the processor when there
+//!   is nothing to do; `rendezvous`: all of them meet, for a suspend; `stall`: what can be seen of one that does not;
 //! - `seam`: hypercalls and pages, as `xenbus` asks for them;
 //! - `report`: lines for the host, and the last words;
-//! - `life`: from start to stop, and what is tried in between; `suite`: the conformance suite of xenstore.
+//! - `twins`: emulated devices, which are sent away;
+//! - `life`: from start to stop, and its part in a scenario in between; `body`: what that plays on; `cpus`: what crosses
+//!   from one virtual CPU to another.
 //!
 //! It is built for a target without an operating system. For any other it is a program that says so, so that lints and
 //! tests see what is in it.
@@ -20,14 +23,21 @@
 )]
 
 mod apic;
+mod body;
 #[cfg(target_os = "none")]
 mod boot;
+mod cpus;
 mod hlt;
 mod interrupts;
 mod life;
+mod rendezvous;
 mod report;
 mod seam;
-mod suite;
+#[cfg(target_os = "none")]
+mod sector;
+mod smp;
+mod stall;
+mod twins;
 
 #[cfg(not(target_os = "none"))]
 fn main() -> std::process::ExitCode {

@@ -10,13 +10,18 @@
 
 use core::{
     fmt::{self, Write as _},
+    hint,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Relaxed, Release},
+    },
     time::Duration,
 };
 
-use kexec::{irql::Dispatch, platform::Platform as _, time::timeout};
+use kexec::{irql::Dispatch, time::timeout};
 use xenbus::{console::Console, store::Text, unplug::PortLog, x86::Native};
 
-use crate::{life, seam::Guest};
+use crate::{hlt::CLOCK, life, seam::Guest};
 
 /// Bytes of a line.
 pub(crate) const LINE: usize = 1024;
@@ -27,6 +32,12 @@ const PIECE: usize = 160;
 
 /// How long somebody may take to read what is in the console's ring.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One virtual CPU is writing to Xen's log, which puts lines together of bytes, whosever they are.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// How long another waits for that. Then it writes all the same: the one that wrote may have crashed.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Says a line, with the time before it.
 pub(crate) async fn say(at: &Dispatch, console: &Console<Guest>, what: impl fmt::Display) {
@@ -52,7 +63,7 @@ pub(crate) fn crash(what: fmt::Arguments<'_>) -> ! {
 }
 
 fn line(what: impl fmt::Display) -> Text<LINE> {
-    let since = Duration::from_nanos(life::executor().platform().now().as_nanos());
+    let since = Duration::from_nanos(CLOCK.now().as_nanos());
     let time = format_args!("lab {}.{:03}", since.as_secs(), since.subsec_millis());
     Text::of(format_args!("{time} {what}")).unwrap_or_else(|cut| {
         Text::of(format_args!("{time} {cut}")).unwrap_or_else(|_| unreachable!("it is short"))
@@ -61,6 +72,10 @@ fn line(what: impl fmt::Display) -> Text<LINE> {
 
 /// Xen's log, in pieces that it does not break.
 fn log(line: &str) {
+    let is_late = CLOCK.limit(TURN);
+    while IS_TAKEN.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() && !is_late() {
+        hint::spin_loop();
+    }
     let (xen, mut rest, mut is_first) = (PortLog::of_xen(&Native), line, true);
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
@@ -68,6 +83,7 @@ fn log(line: &str) {
         let _ = write!(xen.line(), "{}{piece}", if is_first { "" } else { "lab +" });
         (rest, is_first) = (after, false);
     }
+    IS_TAKEN.store(false, Release);
 }
 
 #[cfg(target_os = "none")]

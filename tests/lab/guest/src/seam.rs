@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 2 MiB ..        the image, and in it the pages that are handed out
-//! 0xF000_0000 ..  nothing: holes, for pages of Xen's own
+//! 0xE000_0000 ..  nothing: holes, for pages of Xen's own
+//! 0xF000_0000 ..  of an HVM guest: devices
 //! 0xFEC0_0000 ..  interrupt controllers; and above them, what the toolstack has put there
 //! ```
 #![expect(unsafe_code, reason = "the memory of a machine is what its addresses say")]
@@ -29,7 +30,7 @@ const RAM_WORDS: usize = 4;
 const HOLE_WORDS: usize = 1;
 
 /// Where there is nothing, neither RAM nor a device.
-const HOLES: usize = 0xF000_0000;
+const HOLES: usize = 0xE000_0000;
 
 /// All that the boot code has mapped.
 const MAPPED: usize = 4 << 30;

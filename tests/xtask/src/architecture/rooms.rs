@@ -86,8 +86,12 @@ pub const ROOMS: &[Room] = &[
     // Whatever brings things together.
     room("tests/nt",        Some("nt-sim"),        Anything, Free),
     room("tests/nt/probe",  Some("nt-probe"),      Only(&["nt-sys"]), Bound),
+    // What a guest does on any Xen; and one for a real Xen, which has nothing but what it is to show.
+    room("tests/lab/parts", Some("lab-parts"),     Only(&["kexec", "xen-abi", "xenbus", "xenstore-suite"]), Free),
+    room("tests/lab/guest", Some("lab-guest"),     Only(&["kexec", "lab-parts", "xen-abi", "xenbus"]), Free),
     // A guest for a real Xen, which has nothing but what it is to show.
-    room("tests/lab/guest", Some("lab-guest"),     Only(&["kexec", "xen-abi", "xenbus", "xenstore-suite"]), Free),
+    // The other end of what that guest shares.
+    room("tests/lab/peer",  Some("lab-peer"),      Only(&[]), Bound),
     room("tests/lab",       None,                  Anything, Free),
     room("tests/harness",   None,                  Anything, Free),
     room("tests/loom",      Some("kexec-loom"),    Anything, Free),
