@@ -3,6 +3,7 @@
 use std::{
     fmt,
     num::NonZero,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     thread,
 };
@@ -90,8 +91,8 @@ impl fmt::Display for Daemon {
 impl Order {
     /// Reads the words of a command line, of these scenarios.
     ///
-    /// Without the name of a scenario it is the quick set, by a PVH guest, and what depends on xenstored with both; `all`
-    /// is everything, by each kind of guest, with both.
+    /// Without the name of a scenario it is the quick set, by a PVH guest, divided among both xenstoreds; `all` is
+    /// everything, by each kind of guest, with both.
     pub(crate) fn parse(
         words: impl IntoIterator<Item = String>,
         scenarios: &[Scenario],
@@ -129,10 +130,11 @@ impl Order {
         if daemons.is_empty() {
             daemons = if every_daemon { Daemon::ALL.to_vec() } else { vec![Daemon::Xenstored] };
         }
-        let mut boots = Vec::new();
+        let (last, mut boots) = (daemons.len() - 1, Vec::new());
         for (place, daemon) in daemons.into_iter().enumerate() {
-            // What depends on xenstored is played with each, and the rest, if it is to be quick, with the first.
-            let with = |scenario: &&&Scenario| is_all || !names.is_empty() || place == 0 || depends(scenario);
+            let with = |scenario: &&&Scenario| {
+                is_all || !names.is_empty() || plays_with(scenario, last).contains(&place)
+            };
             let plays = kinds.iter().flat_map(|kind| {
                 let can = move |scenario: &&&Scenario| scenario.is_for(*kind) && scenario.cpus <= cpus;
                 chosen
@@ -159,9 +161,14 @@ impl Order {
     }
 }
 
-/// Whether what comes of it is a matter of xenstored before all.
-fn depends(scenario: &Scenario) -> bool {
-    scenario.part == Part::Store
+/// With which of the xenstoreds a scenario is played, if it is to be quick: the suite with each, other talk with the
+/// first, and what has little to do with it with the last. So the machines have about as much to do.
+fn plays_with(scenario: &Scenario, last: usize) -> RangeInclusive<usize> {
+    match scenario.part {
+        Part::Store => 0..=last,
+        Part::Wire | Part::Traffic => 0..=0,
+        _ => last..=last,
+    }
 }
 
 fn find<'s>(scenarios: &'s [Scenario], name: &str) -> Result<&'s Scenario, String> {
@@ -192,6 +199,7 @@ mod tests {
         let of = |name, text| Scenario::parse(name, text).expect("it makes sense");
         vec![
             of("store", "# A.\npart store\nquick\nends poweroff"),
+            of("wire", "# E.\npart wire\nquick\nends poweroff"),
             of("time", "# B.\npart time\nquick\nends poweroff"),
             of("bios", "# C.\npart events\nonly hvm\nends poweroff"),
             of("many", "# D.\npart events\ncpus 2\nends poweroff"),
@@ -211,12 +219,12 @@ mod tests {
 
     #[test]
     fn what_is_played_is_what_was_asked_for() {
-        assert_eq!(played(""), ["xenstored: store pvh, time pvh", "oxenstored: store pvh"]);
-        assert_eq!(played("--hvm --store oxenstored"), ["oxenstored: store hvm, time hvm"]);
+        assert_eq!(played(""), ["xenstored: store pvh, wire pvh", "oxenstored: store pvh, time pvh"]);
+        assert_eq!(played("--hvm --store oxenstored"), ["oxenstored: store hvm, wire hvm, time hvm"]);
         assert_eq!(played("time"), ["xenstored: time pvh"]);
         assert_eq!(played("scenarios/bios.scenario --hvm --pvh"), ["xenstored: bios hvm"]);
         assert_eq!(played("many --smp 2"), ["xenstored: many pvh"]);
-        let all = "store pvh, time pvh, store hvm, time hvm, bios hvm";
+        let all = "store pvh, wire pvh, time pvh, store hvm, wire hvm, time hvm, bios hvm";
         assert_eq!(played("all"), [format!("xenstored: {all}"), format!("oxenstored: {all}")]);
     }
 
@@ -224,7 +232,7 @@ mod tests {
     fn messages_name_the_wrong_word_and_the_right_ones() {
         let message = |line: &str| parsed(line).expect_err("it makes no sense");
         let unknown = message("stor");
-        assert!(unknown.contains("`stor`") && unknown.contains("store, time"), "{unknown}");
+        assert!(unknown.contains("`stor`") && unknown.contains("store, wire, time"), "{unknown}");
         assert!(message("--store xs").contains("oxenstored"));
         assert!(message("--smp 5").contains("1 to 4"));
         assert!(message("--smp").contains("needs a value"));
