@@ -17,6 +17,7 @@
 //! ask poweroff          it is asked for that, or `reboot`
 //! clock                 what the guest has said is the time is the time
 //! peer hold             the control domain maps what the guest has shared with it
+//! peer echo             it answers each event
 //! peer storm 20000      it sends so many events
 //! release               it lets go of what it has mapped: it is killed
 //! ends poweroff         the guest has ended that way (or: reboot, crash) by itself; the last line
@@ -73,6 +74,8 @@ pub enum Step {
     Clock,
     /// Maps what is shared.
     Hold,
+    /// Answers events.
+    Echo,
     /// Sends events.
     Storm(u64),
     /// Ends the peer.
@@ -184,6 +187,7 @@ impl Step {
             ["ask", "reboot"] => Self::Reboot,
             ["clock"] => Self::Clock,
             ["peer", "hold"] => Self::Hold,
+            ["peer", "echo"] => Self::Echo,
             ["peer", "storm", count] => Self::Storm(count.parse().ok()?),
             ["release"] => Self::Release,
             _ => return None,

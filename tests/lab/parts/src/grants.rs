@@ -61,6 +61,12 @@ pub(crate) async fn play<B: Body>(teller: &mut Teller<'_, B>) {
     teller.check("no page is lost", holds(is_clean, format_args!("{counters:?}"))).await;
 }
 
+/// The control domain answers each event, once, and with the number that it finds.
+pub(crate) async fn echo<B: Body>(teller: &mut Teller<'_, B>) {
+    let outcome = be_answered(teller).await;
+    teller.check("each event is answered", outcome).await;
+}
+
 /// The control domain counts in a page and sends an event for each number, as fast as it can: whatever comes of that,
 /// the last number is seen, for an event comes after it.
 pub(crate) async fn storm<B: Body>(teller: &mut Teller<'_, B>) {
@@ -68,17 +74,44 @@ pub(crate) async fn storm<B: Body>(teller: &mut Teller<'_, B>) {
     teller.check("the last event of a storm is not lost", outcome).await;
 }
 
-/// Where the peer counts, where the guest says how far it has seen it count, and how far it is to count: by a step.
+/// Where one end counts, and where the other says how far it has seen it count.
 const COUNT: Place<u64> = Place::new(0);
 const SEEN: Place<u64> = Place::new(8);
-/// As in the scenario.
+/// How far the peer is to count: as in the scenario.
 const STORM: u64 = 20_000;
+/// How far the guest counts.
+const PINGS: u64 = 200;
+
+async fn be_answered<B: Body>(teller: &mut Teller<'_, B>) -> Outcome {
+    let mut cache: Cache<B> = GrantCache::new(teller.body.grants());
+    let page = page_of(teller, &mut cache)?;
+    let channel = open(teller, page.reference().0).await?;
+    teller.tell("ready").await;
+    // Xen tells who connects of an event, which is answered before there is a question.
+    comes(teller, &channel).await?;
+    for ping in 1..=PINGS {
+        page.store(COUNT, ping);
+        channel.notify(teller.at).map_err(Wrong::new)?;
+        comes(teller, &channel).await?;
+        let pong = page.load(SEEN);
+        holds(pong == ping, format_args!("the answer to {ping} is {pong}"))?;
+    }
+    drop(channel);
+    teller.tell("answered").await;
+    taken_back(teller, &mut cache, &mut [Some(page)]).await
+}
+
+/// Waits for an event that is to come.
+async fn comes<B: Body>(teller: &Teller<'_, B>, channel: &Channel<B::Platform>) -> Outcome {
+    let event = timeout(PATIENCE, channel.wait(teller.at)).await;
+    event.map_err(|_| Wrong::new(format_args!("no event for {PATIENCE:?}")))?.map_err(Wrong::new)
+}
 
 async fn endure<B: Body>(teller: &mut Teller<'_, B>) -> Outcome {
     let at = teller.at;
     let mut cache: Cache<B> = GrantCache::new(teller.body.grants());
     let page = page_of(teller, &mut cache)?;
-    let channel = open(teller, format_args!("{}", page.reference().0)).await?;
+    let channel = open(teller, page.reference().0).await?;
     teller.tell("ready").await;
     let (mut last, mut events) = (0, 0_u32);
     while last < STORM {
@@ -95,8 +128,7 @@ async fn endure<B: Body>(teller: &mut Teller<'_, B>) -> Outcome {
     teller.body.say(at, format_args!("{STORM} events were {events}")).await;
     drop(channel);
     // The peer ends with the last.
-    let mut page = Some(page);
-    until_ended(teller, &mut cache, &mut page).await
+    taken_back(teller, &mut cache, &mut [Some(page)]).await
 }
 
 /// A page that is shared with the control domain.
@@ -150,8 +182,7 @@ async fn answered<B: Body>(
     channel: &Channel<B::Platform>,
     pages: &[Option<Page<B>>; PAGES],
 ) -> Outcome {
-    let event = timeout(PATIENCE, channel.wait(teller.at)).await;
-    event.map_err(|_| Wrong::new(format_args!("no event for {PATIENCE:?}")))?.map_err(Wrong::new)?;
+    comes(teller, channel).await?;
     for (number, page) in pages.iter().flatten().enumerate() {
         for word in 0..WORDS {
             let (is, wanted) = (page.load(place(word)?), !pattern(number, word));
@@ -192,12 +223,4 @@ async fn taken_back<B: Body>(
         }
     };
     timeout(PATIENCE, all).await.map_err(|_| Wrong::new(format_args!("some are held for {PATIENCE:?}")))
-}
-
-async fn until_ended<B: Body>(
-    teller: &Teller<'_, B>,
-    cache: &mut Cache<B>,
-    page: &mut Option<Page<B>>,
-) -> Outcome {
-    taken_back(teller, cache, core::slice::from_mut(page)).await
 }

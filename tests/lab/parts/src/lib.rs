@@ -137,6 +137,7 @@ pub async fn perform<B: Body>(
         Part::Wire => {}
         Part::Events => events::play(&mut teller, order).await,
         Part::Grants => grants::play(&mut teller).await,
+        Part::Echo => grants::echo(&mut teller).await,
         Part::Storm => grants::storm(&mut teller).await,
         Part::Cpus => cpus::play(&mut teller).await,
         Part::Time => time::play(&mut teller).await,

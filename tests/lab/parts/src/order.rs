@@ -49,6 +49,8 @@ parts! {
     Events = "events";
     /// Pages that the control domain maps, and does not let go of in time.
     Grants = "grants";
+    /// Events to the control domain, each of which it answers.
+    Echo = "echo";
     /// Events from the control domain, as fast as it can send them.
     Storm = "storm";
     /// What crosses from one virtual CPU to another.

@@ -50,6 +50,7 @@ fn a_scenario_can_fail() {
     fails("#\npart grants\nwait shared\nwait held\nrelease\nends poweroff", "held");
     fails("#\npart grants\nwait shared\npeer hold\nrelease\nwait held\nends poweroff", "failed");
     fails("#\npart storm\nwait ready\npeer storm 100\nends poweroff", "has not ended");
+    fails("#\npart echo\nwait ready\npeer hold\nends poweroff", "word 1");
     fails("#\npart time\nends crash", "crash");
     fails("#\npart crash\nends poweroff", "Crash");
 }

@@ -90,6 +90,7 @@ impl Tools {
                 if is_right { Ok(()) } else { Err(format!("the guest takes {told:?} for the time")) }
             }
             Step::Hold => self.hold(),
+            Step::Echo => self.echo().await,
             Step::Storm(count) => self.storm(*count).await,
             Step::Release => {
                 self.release();
@@ -134,6 +135,26 @@ impl Tools {
             dom0.write(*mapping, 0, &bytes).map_err(|error| error.to_string())?;
         }
         dom0.send(port).map_err(|refused| format!("send: {refused:?}"))
+    }
+
+    /// Answers until the guest says that it has been answered.
+    async fn echo(&mut self) -> Result<(), String> {
+        let dom0 = self.rig.machine().dom0();
+        let port = self.connect()?;
+        let page = *self.mapped.first().ok_or("nothing is granted")?;
+        let answer = || {
+            let mut number = [0; 8];
+            dom0.read(page, 0, &mut number).map_err(|error| error.to_string())?;
+            dom0.write(page, 8, &number).map_err(|error| error.to_string())?;
+            dom0.send(port).map_err(|refused| format!("send: {refused:?}"))
+        };
+        // Xen tells who connects of an event.
+        answer()?;
+        let is_over = || {
+            let comes = dom0.notified().contains(&port);
+            self.read("said").as_deref() == Some("answered") || (comes && answer().is_err())
+        };
+        self.until("the guest has not said answered", is_over).await
     }
 
     async fn storm(&mut self, count: u64) -> Result<(), String> {
