@@ -43,6 +43,7 @@ use xenbus::{
 };
 
 use crate::{
+    report,
     seam::Guest,
     smp::{self, MOST},
     stall,
@@ -139,6 +140,11 @@ pub(crate) async fn play_on_all(game: Game) -> Result<Tallies, Lost> {
         outcome = outcome.and(player.await.unwrap_or(Ok(())));
     }
     outcome.map(|()| Tallies::of(count))
+}
+
+/// Says where each player waits.
+pub(crate) fn tell_of_players() {
+    report::tasks(PLAYERS.as_table());
 }
 
 /// What a virtual CPU does until all is over.

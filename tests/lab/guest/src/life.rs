@@ -9,9 +9,7 @@ use core::{
 };
 
 use futures_util::future::select;
-use kexec::{
-    Executor, Pool, irql::Dispatch, sync::ManualEvent, task_size, task_table::Row, time::sleep, yield_now,
-};
+use kexec::{Executor, Pool, irql::Dispatch, sync::ManualEvent, task_size, time::sleep, yield_now};
 use lab_parts::{Body as _, End, Order, Part, Room, Tally, order::NoOrder};
 use static_cell::{ConstStaticCell, StaticCell};
 use xen_abi::{
@@ -34,6 +32,7 @@ use xenbus::{
 
 use crate::{
     body::Machine,
+    cpus,
     hlt::{self, CLOCK, Hlt},
     interrupts,
     rendezvous::{self, AllCpus},
@@ -162,9 +161,9 @@ async fn live(at: &mut Dispatch, guest: Guest) -> Result<End, Stopped> {
 /// Says where everybody waits, if they are not done in time.
 async fn watch(_: &mut Dispatch, (): ()) {
     sleep(LIFE).await;
-    for task in TASKS.as_table().tasks().filter(Row::is_task) {
-        report::note(format_args!("task {}: {}, {}", task.name, task.whereabouts(), task.history()));
-    }
+    report::tasks(TASKS.as_table());
+    report::tasks(ERRANDS.as_table());
+    cpus::tell_of_players();
     report::crash(format_args!("not done after {LIFE:?}"))
 }
 

@@ -18,7 +18,7 @@ use core::{
     time::Duration,
 };
 
-use kexec::{irql::Dispatch, time::timeout};
+use kexec::{Table, irql::Dispatch, task_table::Row, time::timeout};
 use xenbus::{console::Console, store::Text, unplug::PortLog, x86::Native};
 
 use crate::{hlt::CLOCK, life, seam::Guest};
@@ -54,6 +54,13 @@ pub(crate) async fn say(at: &Dispatch, console: &Console<Guest>, what: impl fmt:
 /// Says a line to Xen's log only: there is no console yet, or no more.
 pub(crate) fn note(what: impl fmt::Display) {
     log(&line(what));
+}
+
+/// Says of each task of a pool where it waits.
+pub(crate) fn tasks<const S: usize>(table: &Table<S>) {
+    for task in table.tasks().filter(Row::is_task) {
+        note(format_args!("task {}: {}, {}", task.name, task.whereabouts(), task.history()));
+    }
 }
 
 /// The last words. The toolstack sees that the guest has crashed.
