@@ -43,6 +43,12 @@ pub const NEEDS: &[Need] = &[
 const FLAGS: &str =
     r#"target.x86_64-unknown-none.rustflags=["-Crelocation-model=static","-Ccode-model=small"]"#;
 
+/// The linker with which Debian's compiler links everything else, too.
+const DEBIAN_LINKER: &[&str] = &[
+    r#"target.x86_64-unknown-none.linker="ld""#,
+    r#"target.x86_64-unknown-none.rustflags=["-Clinker-flavor=ld"]"#,
+];
+
 /// What the guest's peer is built for: the control domain.
 const PEER_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// It brings its libraries along, so that it does not matter which they are; nobody looks for its symbols there.
@@ -98,8 +104,11 @@ fn build_guest(host: &Host) -> Result<PathBuf> {
     let line = line.word(FLAGS);
     match toolchain {
         Toolchain::Installed => line,
-        // Nobody else has a `memcpy`.
-        Toolchain::Debian => line.word("-Zbuild-std-features=compiler-builtins-mem"),
+        Toolchain::Debian => {
+            // Nobody else has a `memcpy`, and no linker comes with the compiler.
+            let line = line.word("-Zbuild-std-features=compiler-builtins-mem");
+            DEBIAN_LINKER.iter().fold(line, |line, config| line.word("--config").word(*config))
+        }
     }
     .run()?;
     Ok(folder.join(TARGET.triple).join("lab/lab-guest"))
