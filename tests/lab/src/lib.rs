@@ -3,12 +3,12 @@
 //! # In reading order
 //!
 //! - [`scenario`]: what a guest does, and what its toolstack does with it; [`kind`]: how a guest begins;
-//! - [`order`]: what was asked for;
-//! - [`packages`]: Debian's Xen, kernel and tools, unpacked into a folder: nothing is installed;
-//! - [`image`]: what of that the control domain is made of; [`elf`] and [`cpio`], what it takes to say that;
-//! - [`disk`]: from what a BIOS begins a guest;
-//! - [`machine`]: QEMU, from its start to its end, which comes in bounded time;
-//! - [`timeline`]: what the guests and the control domain say, and what that amounts to.
+//! - `order`: what was asked for;
+//! - `packages`: Debian's Xen, kernel and tools, unpacked into a folder: nothing is installed;
+//! - `image`: what of that the control domain is made of; `elf` and `cpio`, what it takes to say that;
+//! - `disk`: from what a BIOS begins a guest;
+//! - `machine`: QEMU, from its start to its end, which comes in bounded time;
+//! - `timeline`: what the guests and the control domain say, and what that amounts to.
 //!
 //! `dom0/init` is the control domain's only script; `parts/` is what guests do, `guest/` the guest, and `peer/` the
 //! other side of its grants. `tests/simulated` plays the same scenarios on `xen-sim`.

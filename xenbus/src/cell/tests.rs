@@ -30,34 +30,33 @@ fn what_is_lent_is_not_taken() {
 /// Several lend it while one takes it away and puts it back: who has it has all of it, and it is where it is.
 #[test]
 fn lent_to_many_threads() {
-    let (place, ends) = (Lent::new(), AtomicBool::new(false));
+    let (place, ends, lent) = (Lent::new(), AtomicBool::new(false), AtomicBool::new(false));
     assert!(place.put([0_u64; 8]).is_ok());
-    let mut lent = 0;
     thread::scope(|scope| {
         let borrow = || {
-            let mut lent = 0_u64;
             while !ends.load(Relaxed) {
                 if let Some(loan) = place.lend() {
                     assert!(loan.iter().all(|word| *word == loan[0]));
-                    lent += 1;
+                    lent.store(true, Relaxed);
                 }
                 thread::yield_now();
             }
-            lent
         };
-        let threads = [scope.spawn(borrow), scope.spawn(borrow)];
+        scope.spawn(borrow);
+        scope.spawn(borrow);
         let mut taken = 0;
-        while taken < ROUNDS {
-            if let Some(words) = place.take() {
+        // On a processor that is busy, all rounds may be over before anybody else has run.
+        while taken < ROUNDS || !lent.load(Relaxed) {
+            if taken < ROUNDS
+                && let Some(words) = place.take()
+            {
                 taken += 1;
                 assert!(place.put(words.map(|word| word + 1)).is_ok());
             }
             thread::yield_now();
         }
         ends.store(true, Relaxed);
-        lent = threads.into_iter().map(|thread| thread.join().expect("it has seen nothing odd")).sum();
     });
-    assert!(lent > 0);
     assert_eq!(place.take(), Some([ROUNDS; 8]));
 }
 
