@@ -48,8 +48,8 @@ const TASK: usize = 48 * 1024;
 /// How the guest has begun: the toolstack says so.
 const KIND: &str = "data/lab/kind";
 
-/// How long all of it may take, time in which the guest does not run not counted. A store that does not answer is told
-/// of sooner.
+/// How long it may take from one suspend to the next, or to the end; time in which the guest does not run is not counted.
+/// A store that does not answer is told of sooner.
 const LIFE: Duration = Duration::from_mins(3);
 
 static TASKS: Pool<TASK, 3> = Pool::new();
@@ -66,6 +66,8 @@ static SUSPEND: Suspend = Suspend::new();
 static NATIVE: StaticCell<Native<Guest>> = StaticCell::new();
 static ROOM: ConstStaticCell<Room> = ConstStaticCell::new([0; size_of::<Room>()]);
 static UPCALLS: [AtomicU32; smp::MOST] = [const { AtomicU32::new(0) }; smp::MOST];
+/// How often the guest has been suspended.
+static SUSPENDS: AtomicU32 = AtomicU32::new(0);
 /// The services are not needed any more.
 static OVER: ManualEvent = ManualEvent::new(false);
 
@@ -160,7 +162,13 @@ async fn live(at: &mut Dispatch, guest: Guest) -> Result<End, Stopped> {
 
 /// Says where everybody waits, if they are not done in time.
 async fn watch(_: &mut Dispatch, (): ()) {
-    sleep(LIFE).await;
+    loop {
+        let before = SUSPENDS.load(Relaxed);
+        sleep(LIFE).await;
+        if SUSPENDS.load(Relaxed) == before {
+            break;
+        }
+    }
     report::tasks(TASKS.as_table());
     report::tasks(ERRANDS.as_table());
     cpus::tell_of_players();
@@ -246,7 +254,10 @@ async fn attach(at: &mut Dispatch, place: usize) -> Result<Upcalls, AttachError>
 
 /// Does what virtual CPU 0 does between two runs.
 fn serve_suspend(at: &Dispatch, guest: &Guest) {
-    rendezvous::serve(at, || SUSPEND.suspend(at, guest, &AllCpus));
+    rendezvous::serve(at, || {
+        SUSPENDS.fetch_add(1, Relaxed);
+        SUSPEND.suspend(at, guest, &AllCpus)
+    });
 }
 
 async fn serve(at: &mut Dispatch, bus: &'static Native<Guest>) {
