@@ -126,6 +126,9 @@ impl Order {
         if kinds.is_empty() {
             kinds = if is_all { Kind::ALL.to_vec() } else { vec![Kind::Pvh] };
         }
+        if cpus > 1 && kinds.contains(&Kind::Hvm) {
+            return Err("an HVM guest has one virtual CPU here: leave `--smp` or `--hvm` out".into());
+        }
         let every_daemon = is_all || (daemons.is_empty() && names.is_empty());
         if daemons.is_empty() {
             daemons = if every_daemon { Daemon::ALL.to_vec() } else { vec![Daemon::Xenstored] };
@@ -237,6 +240,7 @@ mod tests {
         assert!(message("--smp 5").contains("1 to 4"));
         assert!(message("--smp").contains("needs a value"));
         assert!(message("--kvm").contains("`--kvm`"));
+        assert!(message("time --hvm --smp 2").contains("one virtual CPU"));
         assert!(message("many").contains("1 virtual CPUs"));
         let words = ["g".to_owned()];
         assert!(Order::parse(words, &scenarios()).expect_err("too few").contains("usage"));
